@@ -1,0 +1,111 @@
+# Two commands: `make book` and `make test`. `make help` lists the rest.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The Python that makes the environment: 3.10 to 3.13. Override with
+# `make book PYTHON=/path/to/python`.
+SUPPORTED := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	"$$p" -c '$(SUPPORTED)' 2>/dev/null && echo "$$p" && break; done)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.requirements-installed
+# Not the script in bin/: its first line breaks when the folder is moved.
+JB := $(PY) -c "from jupyter_book.cli.main import main; main()"
+HTML := _build/html
+BUILD_FLAGS := -W --keep-going -n
+
+# How chapters run: recorded, smoke, colab or full (see README.md).
+BOOK_RUN ?= recorded
+CHAPTER ?=
+PORT ?= 8000
+
+# Notebooks use this environment's kernel, not one registered elsewhere.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYTHONDONTWRITEBYTECODE := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+unexport PYTHONPATH
+
+.PHONY: help
+help:  ## list these commands
+	@echo "make COMMAND, where COMMAND is"
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | \
+		sed -E 's/^([a-z]+):.*## */  \1|/' | \
+		awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+
+.PHONY: book
+book: $(STAMP)  ## execute every chapter and build the pages
+	@echo "Executing every chapter and building the pages (BOOK_RUN=$(BOOK_RUN))"
+	@rm -rf $(HTML)
+	@BOOK_RUN=$(BOOK_RUN) $(JB) build . --all $(BUILD_FLAGS)
+	@$(PY) tools/check_pages.py $(HTML)
+	@echo "The book is at $(CURDIR)/$(HTML)/index.html"
+
+.PHONY: test
+test: $(STAMP)  ## run the unit tests, then every chapter (small)
+	@echo "Unit tests"
+	@env -u BOOK_RUN -u BOOK_DATA BOOK_OFFLINE=1 $(PY) -m pytest -q tests
+	@echo "Every chapter on the smoke preset"
+	@env -u BOOK_DATA BOOK_RUN=smoke BOOK_OFFLINE=1 \
+		$(PY) -m pytest -q --nbmake --nbmake-timeout=120 --durations=0 \
+		--durations-min=1 book
+
+.PHONY: chapter
+chapter: $(STAMP)  ## build one page: make chapter CHAPTER=training
+	@$(call need_chapter,chapter)
+	@BOOK_RUN=$(BOOK_RUN) $(PY) tools/build_chapter.py "$(CHAPTER)"
+
+.PHONY: serve
+serve: $(STAMP)  ## serve the built pages on PORT (default 8000)
+	@test -f $(HTML)/index.html || $(MAKE) book
+	@echo "http://localhost:$(PORT)/  (ctrl-c stops)"
+	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
+
+.PHONY: record
+record: $(STAMP)  ## run a chapter in full, write its records: make record CHAPTER=training
+	@$(call need_chapter,record)
+	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
+
+.PHONY: lint
+lint: $(STAMP)  ## check style and the copies of the first cell
+	@$(PY) -m ruff check .
+	@$(PY) tools/sync.py --check
+
+.PHONY: sync
+sync: $(STAMP)  ## copy the address and the first cell everywhere
+	@$(PY) tools/sync.py
+
+.PHONY: links
+links: $(STAMP)  ## check every link to another site (needs a network)
+	@$(JB) build . --all --builder linkcheck
+
+.PHONY: clean
+clean:  ## remove what was built (keeps .venv and results/)
+	rm -rf _build .pytest_cache .ruff_cache
+	find lib tests tools book -name __pycache__ -prune -exec rm -rf {} +
+
+# The environment, installed again only when requirements.txt has changed.
+$(STAMP): requirements.txt
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.10 to 3.13 with venv was found."; \
+		echo "Install one (on Debian or Ubuntu also: python3-venv),"; \
+		echo "or name it: make book PYTHON=/path/to/python"; exit 1; fi
+	@$(PY) -c '$(SUPPORTED)' 2>/dev/null || { \
+		echo "Creating $(VENV) with $(PYTHON)"; \
+		rm -rf $(VENV); "$(PYTHON)" -m venv $(VENV); }
+	@echo "Installing the requirements: a few minutes the first time"
+	@$(PY) -m pip install -qq --disable-pip-version-check \
+		--no-input -r requirements.txt
+	@touch $@
+
+define need_chapter
+	if [ ! -f "book/$(CHAPTER).ipynb" ]; then \
+		echo "Name a chapter: make $(1) CHAPTER=adversarial-examples"; \
+		echo "There are:"; \
+		for f in book/*.ipynb; do echo "  $$(basename "$$f" .ipynb)"; done; \
+		exit 1; fi
+endef

@@ -1,0 +1,338 @@
+"""Attacks: the inner maximisation of the robust objective (equation 2).
+
+``fgsm`` takes one step, ``pgd`` many, both inside an l-infinity or l2 ball
+and inside the pixel box [0, 1]. ``linear_attack`` is the exact optimum for
+linear models, which is what the tests hold the other two against.
+
+Nothing here clamps inside the graph: since torch 2.14 the gradient of
+``clamp(x, lo, hi)`` is zero at ``lo`` and ``hi``, and most MNIST pixels are
+exactly 0, so an attack that clamps where autograd watches goes blind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ._checks import check_images, check_labels, check_logits
+from .norms import check_eps, check_norm, project, random_in_ball, steepest
+
+Model = Callable[[Tensor], Tensor]
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """Logit of class ``y`` minus the best other logit, shape (n,).
+
+    ``logits`` (n, classes), ``y`` (n,). Positive: class y wins; zero (a tie)
+    or negative: it does not. Not-a-number counts as lost.
+    """
+    own = logits.gather(1, y[:, None])[:, 0]
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1)
+    return torch.nan_to_num(own - others, nan=-torch.inf)
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y, reduction="sum")
+
+
+def _margin_loss(logits: Tensor, y: Tensor) -> Tensor:
+    return -margin(logits, y).sum()
+
+
+LOSSES = {"ce": _cross_entropy, "margin": _margin_loss}
+
+
+def pgd(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    steps: int = 40,
+    step_size: float | None = None,
+    schedule: str = "constant",
+    random_start: bool = True,
+    restarts: int = 1,
+    target: Tensor | None = None,
+    loss: str = "ce",
+    keep: str = "worst",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Projected gradient ascent on the loss (Madry et al., 2018).
+
+    Repeats ``x_adv <- project(x_adv + step_size * steepest(grad))``, where
+    ``project`` returns to the eps-ball around ``x`` and then to [0, 1].
+
+    Args:
+        model: maps images (n, ...) to logits (n, classes); is used in the
+            mode it is in. Parameters, their ``.grad`` and the mode are
+            left as they are.
+        x: clean images, floats in [0, 1], shape (n, ...).
+        y: true labels, integers, shape (n,).
+        eps: radius of the ball, in pixel units ([0, 1]).
+        norm: ``"linf"`` or ``"l2"``.
+        steps: gradient steps per restart.
+        step_size: length of a step; default ``2.5 * eps / steps``, or
+            ``2 * eps`` for the first step of the cosine schedule.
+        schedule: ``"constant"``, or ``"cosine"``: steps shrink from
+            ``step_size`` to a hundredth of it, which finds more than the
+            same number of equal steps.
+        random_start: begin at a uniform point of the ball, not at ``x``.
+        restarts: independent runs; without random start one is enough.
+        target: class numbers (n,) to drive the images to; default: away
+            from ``y``.
+        loss: ``"ce"`` (cross-entropy) or ``"margin"`` (best other logit
+            minus own logit).
+        keep: ``"worst"`` returns, for each example, the worst point seen
+            over all steps and restarts; ``"last"`` the last iterate, which
+            saves one forward pass (used in training).
+        generator: source of the random starts, on the device of ``x``.
+
+    Returns:
+        ``x_adv``, detached, shaped like ``x``: inside the ball and the box.
+
+    Raises:
+        ValueError: for unsound images, labels or settings.
+    """
+    goal = _check_attack(x, y, eps, norm, steps, restarts, target)
+    objective = _objective(loss, targeted=target is not None)
+    if keep not in ("worst", "last"):
+        raise ValueError(f'keep must be "worst" or "last", not {keep!r}')
+    sizes = step_sizes(eps, steps, step_size, schedule)
+    best = _Worst(x, goal, targeted=target is not None)
+    x_adv = x
+    for _ in range(restarts):
+        x_adv = x.clone()
+        if random_start:
+            start = random_in_ball(x, eps, norm, generator)
+            x_adv = _into_box(x, project(start, eps, norm))
+        for step, size in enumerate(sizes):
+            logits, grad = _gradient(model, x_adv, goal, objective)
+            if step == 0:
+                check_labels(goal, len(x), logits.shape[1])
+            if keep == "worst":
+                best.see(x_adv, logits)
+            delta = x_adv - x + size * steepest(grad, norm)
+            x_adv = _into_box(x, project(delta, eps, norm))
+        if keep == "worst":
+            with torch.no_grad():
+                best.see(x_adv, model(x_adv))
+    return best.x_adv if keep == "worst" else x_adv
+
+
+def step_sizes(
+    eps: float, steps: int, step_size: float | None, schedule: str
+) -> list[float]:
+    """Length of each of the ``steps`` steps; see :func:`pgd`."""
+    if step_size is not None and step_size < 0:
+        raise ValueError(f"step_size must be >= 0, not {step_size}")
+    if schedule == "constant":
+        return [2.5 * eps / steps if step_size is None else step_size] * steps
+    if schedule != "cosine":
+        raise ValueError(
+            f'schedule must be "constant" or "cosine", not {schedule!r}'
+        )
+    first = 2 * eps if step_size is None else step_size
+    turns = [math.pi * i / max(1, steps - 1) for i in range(steps)]
+    return [first * (0.01 + 0.99 * (1 + math.cos(t)) / 2) for t in turns]
+
+
+def fgsm(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    step_size: float | None = None,
+    random_start: bool = False,
+    target: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """One gradient step of length ``step_size`` (default ``eps``).
+
+    The fast gradient sign method of Goodfellow et al. (2015) for
+    ``norm="linf"``; for ``"l2"`` the step goes along the gradient itself.
+    Arguments, result and errors as in :func:`pgd`.
+    """
+    return pgd(
+        model, x, y, eps=eps, norm=norm, steps=1,
+        step_size=eps if step_size is None else step_size,
+        random_start=random_start, target=target, keep="last",
+        generator=generator,
+    )  # fmt: skip
+
+
+def input_gradient(
+    model: Model, x: Tensor, y: Tensor, *, loss: str = "ce"
+) -> Tensor:
+    """Gradient of each image's loss with respect to its pixels.
+
+    ``x`` (n, ...) in [0, 1], ``y`` (n,); returns a tensor shaped like ``x``.
+    The loss is summed over the batch, so a row does not depend on the rest.
+    """
+    check_images(x)
+    check_labels(y, len(x))
+    return _gradient(model, x, y, _objective(loss, targeted=False))[1]
+
+
+def linear_attack(
+    weight: Tensor,
+    bias: Tensor,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    box: bool = True,
+) -> Tensor:
+    """The exact worst case for a linear model ``logits = W x + b``.
+
+    Against the pair (y, j) only the direction ``w = W_j - W_y`` counts:
+    the optimum moves each pixel along ``w`` as far as ball and box allow,
+    and the best j is the one that leaves the smallest margin. No gradient
+    steps, no local optimum.
+
+    Args:
+        weight: shape (classes, features). bias: shape (classes,).
+        x: shape (n, ...) with ``features`` entries a row.
+        y: true labels, shape (n,).
+        eps: radius of the ball. norm: ``"linf"`` or ``"l2"``.
+        box: keep the pixels in [0, 1]. Without it ``x`` may hold any
+            numbers (for the toy model).
+
+    Returns:
+        The worst images, shaped like ``x``. Raises ``ValueError`` for
+        unsound arguments.
+    """
+    check_images(x, box=box)
+    check_labels(y, len(x), len(weight))
+    check_eps(eps)
+    check_norm(norm)
+    flat = x.flatten(1)
+    best = _Worst(flat, y, targeted=False)
+    for j in range(len(weight)):
+        w = weight[j] - weight[y]
+        delta = _linear_step(w, flat, eps, norm, box)
+        x_adv = (flat + delta).clamp(0, 1) if box else flat + delta
+        best.see(x_adv, F.linear(x_adv, weight, bias))
+    return best.x_adv.view_as(x)
+
+
+def _linear_step(
+    w: Tensor, x: Tensor, eps: float, norm: str, box: bool
+) -> Tensor:
+    """Maximise ``w . delta`` over ball and box, row by row (both (n, d))."""
+    if norm == "linf":
+        delta = eps * w.sign()
+        return torch.minimum(torch.maximum(delta, -x), 1 - x) if box else delta
+    if not box:
+        return eps * steepest(w, "l2")
+    # With the box the optimum is clip(t * w) for the largest t whose length
+    # fits the ball (Karush-Kuhn-Tucker). The length grows with t: bisect.
+    w = steepest(w, "l2")
+    low, high = torch.full_like(x[:, :1], 0.0), torch.full_like(x[:, :1], 1.0)
+
+    def moved(t: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(t * w, -x), 1 - x)
+
+    for _ in range(60):  # widen until the ball or the whole box is filled
+        fits = moved(high).norm(dim=1, keepdim=True) < eps
+        high = torch.where(fits, 2 * high, high)
+    for _ in range(200):
+        middle = (low + high) / 2
+        fits = moved(middle).norm(dim=1, keepdim=True) <= eps
+        low = torch.where(fits, middle, low)
+        high = torch.where(fits, high, middle)
+    return moved(low)
+
+
+def _check_attack(
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    norm: str,
+    steps: int,
+    restarts: int,
+    target: Tensor | None,
+) -> Tensor:
+    """Check the arguments; return the labels that the loss looks at."""
+    check_images(x)
+    check_labels(y, len(x))
+    check_norm(norm)
+    check_eps(eps)
+    for name, value in (("steps", steps), ("restarts", restarts)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, not {value}")
+    if target is None:
+        return y
+    check_labels(target, len(x))
+    if bool((target == y).any()):
+        raise ValueError("target must differ from the true label everywhere")
+    return target
+
+
+def _objective(
+    loss: str, targeted: bool
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What the attack climbs: the loss, or minus the target's loss."""
+    if loss not in LOSSES:
+        raise ValueError(f'loss must be "ce" or "margin", not {loss!r}')
+    chosen = LOSSES[loss]
+    return (lambda z, t: -chosen(z, t)) if targeted else chosen
+
+
+def _gradient(
+    model: Model, x: Tensor, y: Tensor, objective: Callable
+) -> tuple[Tensor, Tensor]:
+    """Logits and the gradient of the objective to the input only.
+
+    ``autograd.grad`` for ``x`` alone computes no weight gradient and leaves
+    every ``.grad`` untouched.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        logits = model(x)
+        check_logits(logits, len(x))
+        total = objective(_at_least_float32(logits), y)
+        (grad,) = torch.autograd.grad(total, x)
+    return logits.detach(), grad
+
+
+def _into_box(x: Tensor, delta: Tensor) -> Tensor:
+    """``x + delta`` with pixels cut to [0, 1]; never leaves the ball."""
+    return (x + delta).clamp_(0, 1)
+
+
+class _Worst:
+    """For each example, the worst point seen so far.
+
+    Untargeted: the smallest margin of the true class. Targeted: the
+    largest margin of the target class.
+    """
+
+    def __init__(self, x: Tensor, goal: Tensor, targeted: bool) -> None:
+        self.x_adv = x.clone()
+        self.goal = goal
+        self.sign = -1.0 if targeted else 1.0
+        self.score: Tensor | None = None
+
+    def see(self, x_adv: Tensor, logits: Tensor) -> None:
+        logits = _at_least_float32(logits.detach())
+        score = self.sign * margin(logits, self.goal)
+        if self.score is None:
+            self.score = torch.full_like(score, torch.inf)
+        worse = score < self.score
+        self.score = torch.where(worse, score, self.score)
+        rows = worse.view(-1, *[1] * (x_adv.dim() - 1))
+        self.x_adv = torch.where(rows, x_adv.detach(), self.x_adv)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32; the rest as they are."""
+    return logits.float() if logits.element_size() < 4 else logits

