@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ class Point:
     ``curve`` likewise on ``n_curve`` of these, drawn at random.
     An attack is PGD with ``steps`` shrinking steps on cross-entropy and
     then, on what survives, on the margin loss; ``quick`` notes beside it
-    what ``steps`` equal steps on cross-entropy alone read. ``keep_weights``
+    what ``steps`` equal steps on cross-entropy alone read on ``n_curve``. ``keep_weights``
     stores the trained weights with the record.
     """
 
@@ -71,7 +71,7 @@ def train_and_attack(point: Point) -> results.Outcome:
         values = {
             "standard": _counts(evaluation.accuracy(model, *test)),
             "robust": attack(test, point.attacks),
-            "quick": attack(test, point.attacks, quick=True),
+            "quick": attack(few, point.attacks, quick=True),
             "curve": attack(few, point.curve),
         }
     values["history"] = history
@@ -95,15 +95,51 @@ CURVE = tuple(
 )
 
 
-def training_grid(
-    recipe: Recipe,
-    *,
-    seeds: int,
-    n_train: int,
-    n_test: int,
-    eps: dict[str, tuple[float, ...]] = PAPER_EPS,
-    curve: tuple[tuple[str, float], ...] = CURVE,
-) -> dict[str, Point]:
+@dataclass(frozen=True)
+class Plan:
+    """The size of a chapter's training experiment, one for each preset.
+
+    ``recipe`` is common to all points; ``eps`` holds the radii for each
+    norm, ``curve`` the (norm, eps) pairs of the robustness curves.
+    """
+
+    recipe: Recipe
+    seeds: int
+    n_train: int
+    n_test: int
+    eps: dict[str, tuple[float, ...]] = field(
+        default_factory=lambda: dict(PAPER_EPS)
+    )
+    curve: tuple[tuple[str, float], ...] = CURVE
+
+
+MNIST_PLANS = {
+    "smoke": Plan(
+        Recipe(epochs=3, steps=2, batch_size=50, lr=5e-3),
+        seeds=1,
+        n_train=1_000,
+        n_test=200,
+        eps={"linf": (0.1, 0.3), "l2": (1.5,)},
+        curve=(("linf", 0.1), ("linf", 0.3), ("l2", 1.0), ("l2", 2.0)),
+    ),
+    "colab": Plan(
+        Recipe(epochs=5, steps=5, batch_size=250, lr=5e-3),
+        seeds=1,
+        n_train=60_000,
+        n_test=2_000,
+    ),
+    "full": Plan(
+        Recipe(
+            epochs=4, steps=5, batch_size=250, lr=5e-3, precision="bfloat16"
+        ),
+        seeds=3,
+        n_train=60_000,
+        n_test=10_000,
+    ),
+}
+
+
+def training_grid(plan: Plan) -> dict[str, Point]:
     """The points of Table 4 for one data set: name to settings.
 
     For each seed: one standard model, attacked in all balls of ``eps``,
@@ -112,9 +148,9 @@ def training_grid(
     (l-infinity 0.3, l2 1.5) are also measured along ``curve``; standard
     and adversarial models of seed 0 keep their weights.
     """
-    balls = tuple((norm, e) for norm in eps for e in eps[norm])
+    balls = tuple((norm, e) for norm in plan.eps for e in plan.eps[norm])
     points = {}
-    for seed in range(seeds):
+    for seed in range(plan.seeds):
         for method, pair in [("standard", ("linf", 0.0))] + [
             (method, pair)
             for pair in balls
@@ -125,11 +161,13 @@ def training_grid(
             shown = pair in (("linf", 0.3), ("l2", 1.5)) and not half
             name = "standard" if clean else f"{norm}-{e:g}-{method}"
             points[f"{name}-seed{seed}"] = Point(
-                replace(recipe, method=method, norm=norm, eps=e, seed=seed),
-                n_train=n_train,
-                n_test=n_test,
+                replace(
+                    plan.recipe, method=method, norm=norm, eps=e, seed=seed
+                ),
+                n_train=plan.n_train,
+                n_test=plan.n_test,
                 attacks=balls if clean else (pair,),
-                curve=curve if clean or shown else (),
+                curve=plan.curve if clean or shown else (),
                 keep_weights=seed == 0 and not half,
             )
     return points

@@ -55,16 +55,19 @@ class Figure:
     sentence: str
 
 
-_P = Control("p", "p, how often x1 is right", 0.55, 0.99, 0.005, 0.95,
-             "percent")
-_M = Control("m", "m = η√d, strength of the weak features", 0.5, 5, 0.05, 3,
-             "number")
+_P = Control(
+    "p", "p, how often x1 is right", 0.55, 0.99, 0.005, 0.95, "percent"
+)
+_M = Control(
+    "m", "m = η√d, strength of the weak features", 0.5, 5, 0.05, 3, "number"
+)
 _TAU = Control("tau", "τ, weight of x1", 0, 7, 0.05, 2, "number")
 
 
 def _d(low: float, high: float, start: float) -> Control:
-    return Control("log_d", "d, number of weak features", low, high, 0.05,
-                   start, "power")
+    return Control(
+        "log_d", "d, number of weak features", low, high, 0.05, start, "power"
+    )
 
 
 FIGURES: dict[str, Figure] = {
@@ -78,9 +81,12 @@ FIGURES: dict[str, Figure] = {
         x=("pooled weak feature z", "whole", 4),
         y=("density", "number", 3),
         controls=(
-            _P, _M, _d(1, 4, 3),
-            Control("ratio", "ε / η, size of the attack", 0, 3, 0.05, 2,
-                    "number"),
+            _P,
+            _M,
+            _d(1, 4, 3),
+            Control(
+                "ratio", "ε / η, size of the attack", 0, 3, 0.05, 2, "number"
+            ),
             _TAU,
         ),
         curves=(
@@ -88,8 +94,11 @@ FIGURES: dict[str, Figure] = {
             ("minus_before", "red pale", "y = −1, before"),
             ("plus_after", "blue", "y = +1, attacked"),
             ("minus_after", "red", "y = −1, attacked"),
-            ("gate_up", "thin dash", "the gate says +1 right of −τ "
-             "(x1 = +1) or of +τ (x1 = −1)"),
+            (
+                "gate_up",
+                "thin dash",
+                "the gate says +1 right of −τ (x1 = +1) or of +τ (x1 = −1)",
+            ),
             ("gate_down", "thin dash", ""),
         ),
         marks=(),
@@ -139,9 +148,12 @@ FIGURES: dict[str, Figure] = {
         x=("ε", "number", 4),
         y=("accuracy", "hundred", 3),
         controls=(
-            _P, _M, _d(1.3, 3, 2),
-            Control("eps", "ε, size of the attack", 0, 1.2, 0.01, 0.2,
-                    "number"),
+            _P,
+            _M,
+            _d(1.3, 3, 2),
+            Control(
+                "eps", "ε, size of the attack", 0, 1.2, 0.01, 0.2, "number"
+            ),
             _TAU,
         ),
         curves=(
@@ -172,7 +184,7 @@ _WRITE: dict[str, Callable[[float], str]] = {
 _SHAPES = {
     "circle": '<circle r="6" class="mark {}"></circle>',
     "square": '<rect x="-5" y="-5" width="10" height="10" '
-              'class="mark {}"></rect>',
+    'class="mark {}"></rect>',
     "diamond": '<path d="M0-7L7 0L0 7L-7 0Z" class="mark {}"></path>',
 }
 
@@ -208,9 +220,7 @@ class Sliders:
         seed = f"{self.name} {sorted(self.settings.items())}"
         key = "toy-" + hashlib.sha256(seed.encode()).hexdigest()[:8]
         rows = "\n".join(_row(c, self.settings, key) for c in spec.controls)
-        sentence = _fill(
-            escape(spec.sentence), self.scene["values"], _cells()
-        )
+        sentence = _fill(escape(spec.sentence), self.scene["values"], _cells())
         return (
             f'<div class="toy-sliders" data-figure="{self.name}" '
             f'role="group" aria-label="{escape(spec.title)}">\n'
@@ -240,8 +250,9 @@ def figure(name: str, **start: float) -> Sliders:
     settings = {key: float(c.start) for key, c in controls.items()}
     for key, value in start.items():
         if key not in controls:
-            raise ValueError(f"{name} has no slider {key!r}, only "
-                             f"{list(controls)}")
+            raise ValueError(
+                f"{name} has no slider {key!r}, only {list(controls)}"
+            )
         if not controls[key].low <= value <= controls[key].high:
             raise ValueError(
                 f"{key} must lie in [{controls[key].low}, "
@@ -273,9 +284,11 @@ def _exponent(match: re.Match) -> str:
 
 def _cells() -> dict[str, Callable[[float], str]]:
     """As ``_WRITE``, but each number in an element the script can find."""
+
     def cell(kind: str) -> Callable[[float], str]:
-        return lambda v: (f'<b data-value="\0" data-format="{kind}">'
-                          f"{_WRITE[kind](v)}</b>")
+        return lambda v: (
+            f'<b data-value="\0" data-format="{kind}">{_WRITE[kind](v)}</b>'
+        )
 
     return {kind: cell(kind) for kind in _WRITE}
 
@@ -370,6 +383,7 @@ def _legend(spec: Figure) -> str:
     rows = "".join(
         f'<li><svg viewBox="0 0 30 14" aria-hidden="true">{drawn}</svg>'
         f"<span>{escape(words)}</span></li>"
-        for drawn, words in items if words
+        for drawn, words in items
+        if words
     )
     return f"<ul>{rows}</ul>"

@@ -179,6 +179,7 @@ def _other_kernel(nb):
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
+@pytest.mark.filterwarnings("ignore:Non-unique cell id")
 def test_a_broken_notebook_is_rejected(spoil, message, tmp_path):
     notebook = _good()
     spoil(notebook)

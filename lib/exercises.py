@@ -1,0 +1,171 @@
+"""Checks of the exercises of the chapters on attacks and training.
+
+Each takes an answer and returns a ``page.Verdict`` that says in words what
+is wrong. An answer of ``None`` (or a function that still returns ``None``)
+counts as not given yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from . import attacks, evaluation
+from .page import Verdict
+
+_OPEN = Verdict(None, "Write your answer into the cell above and run it.")
+
+
+def l2_step(answer: Callable[[Tensor], Tensor | None]) -> Verdict:
+    """Exercise: the steepest step of length 1 in the l2 norm."""
+    draw = torch.Generator().manual_seed(0)
+    grad = torch.randn(5, 1, 4, 4, generator=draw)
+    grad *= torch.tensor([1.0, 10, 0.1, 3, 1e-3]).view(-1, 1, 1, 1)
+    given = answer(grad.clone())
+    if given is None:
+        return _OPEN
+    if given.shape != grad.shape:
+        return Verdict(
+            False,
+            f"The step must have the gradient's shape {tuple(grad.shape)}, "
+            f"yours has {tuple(given.shape)}. `keepdim=True` or `view` help.",
+        )
+    sizes = given.flatten(1).norm(dim=1)
+    if not torch.allclose(sizes, torch.ones(5), atol=1e-4):
+        return Verdict(
+            False,
+            "Each image's step must have length 1; yours have lengths "
+            f"{[round(float(s), 3) for s in sizes]}. Divide each row by its "
+            "own norm, not the batch by one norm.",
+        )
+    along = torch.nn.functional.cosine_similarity(
+        given.flatten(1), grad.flatten(1)
+    )
+    if float(along.min()) < 0.9999:
+        return Verdict(
+            False,
+            "The length is right, the direction is not: in l2 the steepest "
+            "direction is the gradient itself.",
+        )
+    return Verdict(True, "Length 1 for each image, along its own gradient.")
+
+
+def targeted(
+    answer: Callable[..., Tensor | None],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float = 0.3,
+) -> Verdict:
+    """Exercise: drive every image to the class after its own."""
+    target = (y + 1) % 10
+    given = answer(model, x, target, eps)
+    if given is None:
+        return _OPEN
+    if float((given - x).abs().max()) > eps + 1e-5:
+        return Verdict(
+            False, f"Some pixel moved by more than eps = {eps}; project."
+        )
+    if float(given.min()) < 0 or float(given.max()) > 1:
+        return Verdict(False, "Some pixels have left [0, 1]; clamp them.")
+    hit = float((evaluation.predict(model, given).argmax(1) == target)
+                .float().mean())  # fmt: skip
+    away = attacks.pgd(model, x, y, eps=eps, steps=20)
+    chance = float((evaluation.predict(model, away).argmax(1) == target)
+                   .float().mean())  # fmt: skip
+    if hit <= max(chance, 0.5):
+        return Verdict(
+            False,
+            f"Only {hit:.0%} reach the target (the untargeted attack gets "
+            f"there by accident for {chance:.0%}). Go *down* the loss of "
+            "the target class instead of up the loss of the true one.",
+        )
+    return Verdict(True, f"{hit:.0%} of the images end in the target class.")
+
+
+def worst_case(answer: Callable[[Tensor], float | None]) -> Verdict:
+    """Exercise: robust accuracy from several restarts' outcomes."""
+    fooled = torch.tensor(
+        [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 1, 0]]
+    ).bool()
+    given = answer(fooled)
+    if given is None:
+        return _OPEN
+    if abs(float(given) - 0.4) < 1e-6:
+        return Verdict(True, "An image is robust only if no restart fools it.")
+    if abs(float(given) - 0.8) < 1e-6:
+        return Verdict(
+            False,
+            "0.8 is what each restart alone leaves standing. But the "
+            "adversary may choose another restart for each image.",
+        )
+    return Verdict(
+        False,
+        f"{float(given):.3g} is not the share of images that withstand all "
+        "restarts; `any` along one dimension helps.",
+    )
+
+
+def passes_per_update(answer: int | None, steps: int = 7) -> Verdict:
+    """Exercise: how many standard updates one PGD-``steps`` update costs."""
+    if answer is None:
+        return _OPEN
+    if answer == steps + 1:
+        return Verdict(
+            True,
+            f"{steps} pairs of passes to find the perturbation, one more to "
+            "update the weights.",
+        )
+    if answer == steps:
+        return Verdict(False, "Do not forget the update of the weights.")
+    if answer == 2 * steps:
+        return Verdict(
+            False,
+            "A standard update needs a forward and a backward pass too: "
+            "compare pairs with pairs.",
+        )
+    return Verdict(False, "Count pairs of a forward and a backward pass.")
+
+
+def half_batch(
+    answer: Callable[..., Tensor | None],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float = 0.2,
+) -> Verdict:
+    """Exercise: perturb the second half of a batch, keep the first."""
+    given = answer(model, x, y, eps)
+    if given is None:
+        return _OPEN
+    if given.shape != x.shape:
+        return Verdict(
+            False,
+            f"The batch must keep its shape {tuple(x.shape)}; yours has "
+            f"{tuple(given.shape)}. `torch.cat` joins two halves.",
+        )
+    half = len(x) // 2
+    if not torch.equal(given[:half], x[:half]):
+        return Verdict(False, "The first half of the batch should be clean.")
+    moved = (given[half:] - x[half:]).flatten(1).abs().amax(dim=1)
+    if float(moved.min()) == 0:
+        return Verdict(False, "Some images of the second half did not move.")
+    if float(moved.max()) > eps + 1e-5:
+        return Verdict(False, f"Some pixel moved by more than eps = {eps}.")
+    return Verdict(True, "One half clean, the other at its worst.")
+
+
+def trade_off(answer: dict[str, str] | None, truth: dict[str, str]) -> Verdict:
+    """Exercise: predicted directions ("up"/"down") against the measured."""
+    if answer is None or any(v is None for v in answer.values()):
+        return _OPEN
+    wrong = [k for k in truth if answer.get(k) != truth[k]]
+    if not wrong:
+        return Verdict(True, "All directions agree with the measurement.")
+    return Verdict(
+        False,
+        "Not what was measured: " + ", ".join(wrong) + ". Look at the table "
+        "again: which column moves which way as eps grows?",
+    )

@@ -1,0 +1,235 @@
+"""What a cell shows: sentences, tables, figures, verdicts on exercises.
+
+Everything is plain HTML or Markdown, so it looks the same in the built
+book, in JupyterLab and on Colab, in light and dark, and needs no kernel.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Figures are drawn with this colour for text and axes; the page's own text
+# colour takes its place, so that they follow the light and dark themes.
+INK = "#010203"
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of HTML that a cell displays; ``text`` is the plain twin."""
+
+    html: str
+    text: str = ""
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+    def __repr__(self) -> str:
+        return self.text or "<HTML>"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Markdown that a cell displays (mathematics allowed)."""
+
+    markdown: str
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown
+
+    def __repr__(self) -> str:
+        return self.markdown
+
+
+def say(*parts: str) -> Sentence:
+    """A paragraph of Markdown made from results: ``say(f"... {x:.1%}")``."""
+    return Sentence(" ".join(part.strip() for part in parts))
+
+
+def table(
+    rows: Iterable[Sequence[object]],
+    *,
+    header: Sequence[str],
+    caption: str,
+    numbers: Sequence[int] = (),
+) -> Html:
+    """A table that scrolls by itself on a narrow screen.
+
+    Args:
+        rows: cells, shown with ``str``; a :class:`Html` cell is put in as
+            it is.
+        header: one name for each column.
+        caption: what the table shows, as a sentence.
+        numbers: indices of the columns that are aligned to the right.
+
+    Raises ``ValueError`` for a row that does not match the header.
+    """
+    rows = [list(row) for row in rows]
+    for row in rows:
+        if len(row) != len(header):
+            raise ValueError(
+                f"a row has {len(row)} cells, the header {len(header)}: {row}"
+            )
+
+    def cell(value: object, column: int, tag: str) -> str:
+        kind = ' class="number"' if column in numbers else ""
+        scope = ' scope="col"' if tag == "th" else ""
+        inner = value.html if isinstance(value, Html) else _escape(value)
+        return f"<{tag}{kind}{scope}>{inner}</{tag}>"
+
+    def line(cells: Sequence[object], tag: str) -> str:
+        inner = "".join(cell(v, i, tag) for i, v in enumerate(cells))
+        return f"<tr>{inner}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    label = _escape(caption)
+    markup = (
+        f'<div class="book-scroll" tabindex="0" role="region" '
+        f'aria-label="{label}"><table class="book-table">'
+        f"<caption>{label}</caption><thead>{line(header, 'th')}</thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+    plain = "\n".join(" | ".join(map(str, row)) for row in [header, *rows])
+    return Html(markup, f"{caption}\n{plain}")
+
+
+def figure(fig: Figure, *, alt: str, caption: str) -> Html:
+    """A Matplotlib figure as inline SVG that follows the page's theme.
+
+    Args:
+        fig: a figure, best made with :func:`lib.plots.axes`.
+        alt: what a reader who cannot see it needs to know; required.
+        caption: the figure's message, as a sentence; required.
+
+    Raises ``ValueError`` where ``alt`` or ``caption`` is empty.
+    """
+    if not alt.strip() or not caption.strip():
+        raise ValueError("a figure needs an alt text and a caption")
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "book"}):
+        buffer = io.StringIO()
+        fig.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None}
+        )
+    return Html(_as_figure(_inline(buffer.getvalue(), alt), caption), alt)
+
+
+def images(
+    rows: Sequence[Tensor],
+    *,
+    row_labels: Sequence[str],
+    column_labels: Sequence[str],
+    alt: str,
+    caption: str,
+    size: int = 64,
+) -> Html:
+    """A grid of images with crisp pixels and labels.
+
+    Args:
+        rows: one tensor (k, channels, h, w) in [0, 1] for each row; one
+            channel is shown as grey, three as colour.
+        row_labels: one for each row. column_labels: one for each column.
+        alt, caption: as for :func:`figure`; both required.
+        size: width of an image on the page, in CSS pixels.
+    """
+    if not alt.strip() or not caption.strip():
+        raise ValueError("a grid of images needs an alt text and a caption")
+    shown = "image-rendering:pixelated;display:block;margin:auto"
+    head = "".join(
+        f'<th scope="col">{_escape(label)}</th>' for label in column_labels
+    )
+    body = ""
+    for label, row in zip(row_labels, rows, strict=True):
+        cells = "".join(
+            f'<td><img alt="{_escape(label)}, {_escape(name)}" width="{size}"'
+            f' height="{size}" style="{shown}" src="{_data_uri(image)}"></td>'
+            for name, image in zip(column_labels, row, strict=True)
+        )
+        body += f'<tr><th scope="row">{_escape(label)}</th>{cells}</tr>'
+    grid = (
+        f'<div class="book-scroll" tabindex="0" role="region" '
+        f'aria-label="{_escape(alt)}"><table class="book-grid">'
+        f'<thead><tr><th aria-label="row"></th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+    return Html(_as_figure(grid, caption), alt)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the check of an exercise says about an answer.
+
+    ``passed`` is None where no answer was given yet.
+    """
+
+    passed: bool | None
+    message: str
+
+    def require(self) -> Verdict:
+        """Raise ``AssertionError`` unless the answer passed (solutions)."""
+        if not self.passed:
+            raise AssertionError(self.message)
+        return self
+
+    def _repr_markdown_(self) -> str:
+        mark = {None: "✎ Your turn", True: "✔ Right", False: "✘ Not yet"}
+        return f"**{mark[self.passed]}.** {self.message}"
+
+
+# --- inside ---------------------------------------------------------------
+
+
+def _escape(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _as_figure(inner: str, caption: str) -> str:
+    return (
+        f'<figure class="book-figure">{inner}'
+        f"<figcaption>{_escape(caption)}</figcaption></figure>"
+    )
+
+
+def _inline(svg: str, alt: str) -> str:
+    """Matplotlib's SVG file as an element of a page.
+
+    Ids get a prefix made from the content, so that two figures of a page
+    never refer to each other's parts.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    mark = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r' id="', f' id="{mark}-', svg)
+    svg = re.sub(r"url\(#", f"url(#{mark}-", svg)
+    svg = re.sub(r'href="#', f'href="#{mark}-', svg)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r"font: (\S+) '[^;\"]*?(?=[;\"])", r"font: \1 inherit", svg)
+    head, rest = svg.split(">", 1)
+    width = re.search(r'width="([\d.]+)pt"', head)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    points = float(width.group(1)) if width else 450.0
+    style = f"width:{points * 4 / 3:.0f}px;max-width:100%;height:auto"
+    return (
+        f'{head} role="img" aria-label="{_escape(alt)}" style="{style}">{rest}'
+    )
+
+
+def _data_uri(image: Tensor) -> str:
+    """One image (channels, h, w) in [0, 1] as a PNG in a data URI."""
+    from PIL import Image  # comes with torchvision and matplotlib
+
+    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().byte()
+    array = pixels.permute(1, 2, 0).squeeze(2).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(
+        buffer.getvalue()
+    ).decode("ascii")
