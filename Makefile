@@ -17,6 +17,7 @@ STAMP := $(VENV)/.requirements-installed
 # Not the script in bin/: its first line breaks when the folder is moved.
 JB := $(PY) -c "from jupyter_book.cli.main import main; main()"
 HTML := _build/html
+LIVE := _build/live
 BUILD_FLAGS := -W --keep-going -n
 
 # How chapters run: recorded, smoke, colab or full (see README.md).
@@ -26,7 +27,6 @@ PORT ?= 8000
 
 # Notebooks use this environment's kernel, not one registered elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
-export PYTHONDONTWRITEBYTECODE := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 unexport PYTHONPATH
 
@@ -35,7 +35,7 @@ help:  ## list these commands
 	@echo "make COMMAND, where COMMAND is"
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | \
 		sed -E 's/^([a-z]+):.*## */  \1|/' | \
-		awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
+		awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
 
 .PHONY: book
 book: $(STAMP)  ## execute every chapter and build the pages
@@ -60,10 +60,17 @@ chapter: $(STAMP)  ## build one page: make chapter CHAPTER=training
 	@BOOK_RUN=$(BOOK_RUN) $(PY) tools/build_chapter.py "$(CHAPTER)"
 
 .PHONY: serve
-serve: $(STAMP)  ## serve the built pages on PORT (default 8000)
-	@test -f $(HTML)/index.html || $(MAKE) book
-	@echo "http://localhost:$(PORT)/  (ctrl-c stops)"
-	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
+serve: $(STAMP)  ## build, serve on PORT (default 8000), rebuild when a page changes
+	@mkdir -p $(LIVE)
+	@$(JB) config sphinx . >/dev/null
+	@mv conf.py $(LIVE)/conf.py
+	@BOOK_RUN=$(BOOK_RUN) $(PY) -m sphinx_autobuild . $(LIVE)/html \
+		-c $(LIVE) -d $(LIVE)/doctrees --port $(PORT) -q \
+		-D html_static_path=$(CURDIR)/book/_static \
+		-D html_favicon=$(CURDIR)/book/_static/favicon.svg \
+		-D bibtex_bibfiles=$(CURDIR)/book/references.bib \
+		--re-ignore '^$(CURDIR)/(\.|_build|_runs|results|tests|tools)' \
+		--re-ignore '__pycache__|\.ipynb_checkpoints'
 
 .PHONY: record
 record: $(STAMP)  ## run a chapter in full, write its records: make record CHAPTER=training
@@ -71,8 +78,9 @@ record: $(STAMP)  ## run a chapter in full, write its records: make record CHAPT
 	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
 
 .PHONY: lint
-lint: $(STAMP)  ## check style and the copies of the first cell
+lint: $(STAMP)  ## check the style of code and chapters
 	@$(PY) -m ruff check .
+	@$(PY) tools/check_sources.py
 	@$(PY) tools/sync.py --check
 
 .PHONY: sync
@@ -99,7 +107,7 @@ $(STAMP): requirements.txt
 		rm -rf $(VENV); "$(PYTHON)" -m venv $(VENV); }
 	@echo "Installing the requirements: a few minutes the first time"
 	@$(PY) -m pip install -qq --disable-pip-version-check \
-		--no-input -r requirements.txt
+		--no-input --no-compile -r requirements.txt
 	@touch $@
 
 define need_chapter

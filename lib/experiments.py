@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -22,11 +23,11 @@ class Point:
     """One trained model and how it is tested.
 
     ``attacks`` are (norm, eps) pairs, each run on ``n_test`` test images;
-    ``curve`` likewise on ``n_curve`` of these, drawn at random.
-    An attack is PGD with ``steps`` shrinking steps on cross-entropy and
-    then, on what survives, on the margin loss; ``quick`` notes beside it
-    what ``steps`` equal steps on cross-entropy alone read on ``n_curve``. ``keep_weights``
-    stores the trained weights with the record.
+    ``curve`` likewise on ``n_curve`` of these, drawn at random. An attack
+    is PGD with ``steps`` shrinking steps on cross-entropy and then, on what
+    survives, on the margin loss; ``quick`` notes beside it what ``steps``
+    equal steps on cross-entropy alone read on the ``n_curve`` images.
+    ``keep_weights`` stores the trained weights with the record.
     """
 
     recipe: Recipe
@@ -100,7 +101,8 @@ class Plan:
     """The size of a chapter's training experiment, one for each preset.
 
     ``recipe`` is common to all points; ``eps`` holds the radii for each
-    norm, ``curve`` the (norm, eps) pairs of the robustness curves.
+    norm, ``curve`` the (norm, eps) pairs of the robustness curves,
+    ``attack_steps`` the steps of the attacks in the evaluation.
     """
 
     recipe: Recipe
@@ -111,6 +113,7 @@ class Plan:
         default_factory=lambda: dict(PAPER_EPS)
     )
     curve: tuple[tuple[str, float], ...] = CURVE
+    attack_steps: int = 20
 
 
 MNIST_PLANS = {
@@ -118,12 +121,13 @@ MNIST_PLANS = {
         Recipe(epochs=3, steps=2, batch_size=50, lr=5e-3),
         seeds=1,
         n_train=1_000,
-        n_test=200,
+        n_test=100,
         eps={"linf": (0.1, 0.3), "l2": (1.5,)},
-        curve=(("linf", 0.1), ("linf", 0.3), ("l2", 1.0), ("l2", 2.0)),
+        curve=(("linf", 0.1), ("linf", 0.3), ("l2", 1.5)),
+        attack_steps=5,
     ),
     "colab": Plan(
-        Recipe(epochs=5, steps=5, batch_size=250, lr=5e-3),
+        Recipe(epochs=4, steps=5, batch_size=250, lr=5e-3),
         seeds=1,
         n_train=60_000,
         n_test=2_000,
@@ -166,6 +170,7 @@ def training_grid(plan: Plan) -> dict[str, Point]:
                 ),
                 n_train=plan.n_train,
                 n_test=plan.n_test,
+                steps=plan.attack_steps,
                 attacks=balls if clean else (pair,),
                 curve=plan.curve if clean or shown else (),
                 keep_weights=seed == 0 and not half,
@@ -205,3 +210,57 @@ def _resume_file(point: Point):
     key = json.dumps(asdict(point), sort_keys=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     return results.WORK / "unfinished" / f"{name}.pt"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an update costs against the number of PGD steps (claim C1).
+
+    ``rounds`` times, one after the other for every number of steps in
+    turn, ``updates`` updates of ``batch_size`` images are timed.
+    """
+
+    steps: tuple[int, ...]
+    updates: int
+    rounds: int
+    model: str = "small_cnn"
+    batch_size: int = 250
+    seed: int = 0
+
+
+COST_PLANS = {
+    "smoke": Cost((1, 5), updates=2, rounds=2),
+    "colab": Cost((1, 2, 5, 7, 10, 20, 40), updates=20, rounds=5),
+    "full": Cost((1, 2, 5, 7, 10, 20, 40), updates=8, rounds=5),
+}
+
+
+def training_cost(cost: Cost) -> results.Outcome:
+    """Seconds of standard and PGD training in one run, interleaved.
+
+    Values: ``rows``, one for each number of steps (0: standard), with the
+    ``seconds`` of every round (processor time on a CPU, wall clock on a
+    GPU) and the ``forwards`` and ``backwards`` of one round in images.
+    """
+    device = runs.device()
+    images = cost.updates * cost.batch_size
+    part = data.load("mnist", quiet=True).take(images, 1, cost.seed)
+    part = part.to(device)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    rows = {k: {"steps": k, "seconds": []} for k in (0, *cost.steps)}
+    for turn in range(cost.rounds + 1):
+        for k, row in rows.items():
+            recipe = Recipe(
+                model=cost.model, method="adversarial" if k else "standard",
+                eps=0.3 if k else 0.0, steps=max(1, k), epochs=1, warmup=0.0,
+                batch_size=cost.batch_size, seed=cost.seed,
+            )  # fmt: skip
+            began = clock()
+            _, history = training.train(
+                part.x_train, part.y_train, recipe, progress=False
+            )
+            if turn > 0:  # the first round warms the machine up
+                row["seconds"].append(round(clock() - began, 4))
+            row["forwards"] = history[0]["forwards"]
+            row["backwards"] = history[0]["backwards"]
+    return results.Outcome({"rows": list(rows.values())}, {}, part.describe())

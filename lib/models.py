@@ -138,5 +138,6 @@ def build(name: str, *, seed: int, **options: int) -> nn.Sequential:
             f"no model named {name!r}; there are {', '.join(MODELS)}"
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # not torch.manual_seed, which seeds every GPU for good as well
+        torch.default_generator.manual_seed(seed)
         return MODELS[name](**options)

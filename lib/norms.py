@@ -62,11 +62,12 @@ def steepest(grad: Tensor, norm: str) -> Tensor:
     ``grad`` (n, ...) is the gradient of the loss; among all directions of
     length 1 in ``norm`` the sign of the gradient is the best for l-infinity
     and the gradient divided by its length for l2. A zero gradient gives a
-    zero step.
+    zero step, and so do its entries that are not a number.
     """
     check_norm(norm)
     if norm == "linf":
         return grad.sign()
+    grad = torch.nan_to_num(grad)  # as sign() does: NaN gives a zero step
     # divide by the largest entry first: squares of tiny entries underflow
     tiny = torch.finfo(grad.dtype).tiny
     peak = grad.flatten(1).abs().amax(dim=1).clamp_min(tiny)

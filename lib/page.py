@@ -201,17 +201,23 @@ def _as_figure(inner: str, caption: str) -> str:
 def _inline(svg: str, alt: str) -> str:
     """Matplotlib's SVG file as an element of a page.
 
-    Ids get a prefix made from the content, so that two figures of a page
-    never refer to each other's parts.
+    Ids get a prefix made from the content and the alt text, so that two
+    figures of a page never refer to each other's parts.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    mark = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8]
+    mark = "f" + hashlib.sha256((svg + alt).encode()).hexdigest()[:8]
     svg = re.sub(r' id="', f' id="{mark}-', svg)
     svg = re.sub(r"url\(#", f"url(#{mark}-", svg)
     svg = re.sub(r'href="#', f'href="#{mark}-', svg)
     svg = svg.replace(INK, "currentColor")
-    svg = re.sub(r"font: (\S+) '[^;\"]*?(?=[;\"])", r"font: \1 inherit", svg)
+    # the page's own font; Matplotlib before 3.11 wrote the shorthand, which
+    # cannot say "inherit"
+    svg = re.sub(
+        r"font: ([^'\";]*)'[^;\"]*",
+        r"font: \1sans-serif; font-family: inherit", svg,
+    )  # fmt: skip
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
     head, rest = svg.split(">", 1)
     width = re.search(r'width="([\d.]+)pt"', head)
     head = re.sub(r' (width|height)="[^"]*"', "", head)

@@ -14,9 +14,10 @@ import os
 import platform
 import subprocess
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +92,18 @@ def load_or_run(
     plain = _plain(settings)
     mode = runs.mode()
     if mode == "recorded":
-        record = load(name)
+        record = load(name, RESULTS)
         _same_settings(name, plain, record.settings)
         return record
     folder = {"full": RESULTS, "colab": WORK / "colab"}.get(mode)
     if folder is not None and _path(name, folder).exists():
-        record = load(name, folder)
-        if record.settings == plain:
-            return record
+        try:
+            record = load(name, folder)
+        except RecordError as error:
+            warnings.warn(f"{error}\nMaking it again.", stacklevel=2)
+        else:
+            if record.settings == plain:
+                return record
     record = _run(name, settings, plain, run)
     if folder is not None:
         save(record, folder)
@@ -132,16 +137,23 @@ def load(name: str, folder: Path = RESULTS) -> Record:
     """
     path = _path(name, folder)
     if not path.exists():
-        raise RecordError(f"there is no record results/{name}.json. {_ADVICE}")
+        raise RecordError(
+            f"there is no record results/{name}.json. {_advice(name)}"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         digest = content.pop("arrays_sha256", None)
         record = Record(**content)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise RecordError(
             f"the record {path} is damaged ({error}). Restore it with git, "
-            "or make it again. " + _ADVICE
+            "or make it again. " + _advice(name)
         ) from error
+    if record.name != name:
+        raise RecordError(
+            f"{path} is the record of {record.name}, copied or renamed; "
+            "restore it with git, or make it again. " + _advice(name)
+        )
     if digest is None:
         return record
     return Record(**{**content, "arrays": _read_arrays(path, digest)})
@@ -152,16 +164,24 @@ def save(record: Record, folder: Path = RESULTS) -> Path:
     path = _path(record.name, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {k: v for k, v in vars(record).items() if k != "arrays"}
-    if record.arrays:
-        partial = _partial(_arrays_path(path))
-        arrays = {k: v.contiguous().cpu() for k, v in record.arrays.items()}
-        save_file(arrays, partial)
-        content["arrays_sha256"] = _sha256(partial)
-        os.replace(partial, _arrays_path(path))
-    partial = _partial(path)
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    partial, partial_arrays = _partial(path), _partial(_arrays_path(path))
+    try:  # write both in full before either takes its name
+        if record.arrays:
+            arrays = {
+                k: v.contiguous().cpu() for k, v in record.arrays.items()
+            }
+            save_file(arrays, partial_arrays)
+            content["arrays_sha256"] = _sha256(partial_arrays)
+        text = json.dumps(
+            content, indent=1, ensure_ascii=False, allow_nan=False
+        )
+        partial.write_text(text + "\n", encoding="utf-8")
+        if record.arrays:
+            os.replace(partial_arrays, _arrays_path(path))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+        partial_arrays.unlink(missing_ok=True)
     return path
 
 
@@ -175,13 +195,26 @@ def names(prefix: str, folder: Path = RESULTS) -> list[str]:
 
 # --- inside ---------------------------------------------------------------
 
-_ADVICE = (
-    "To make it: make record CHAPTER=<this chapter> (hours on two cores, see "
-    "the chapter's cost box). To run this cell now with smaller settings: "
-    "start the notebook with BOOK_RUN=colab (one GPU) or BOOK_RUN=smoke (a "
-    "minute on a CPU); on Colab put `%env BOOK_RUN=colab` into a cell above "
-    "the first one and restart."
-)
+def _advice(name: str) -> str:
+    return (
+        f"To make it: make record CHAPTER={_chapter_of(name)} (see the "
+        "chapter's cost box first). To run this cell now with smaller "
+        "settings: start the notebook with BOOK_RUN=colab (one GPU) or "
+        "BOOK_RUN=smoke (a minute on a CPU); on Colab put `%env "
+        "BOOK_RUN=colab` into a cell above the first one and restart."
+    )
+
+
+def _chapter_of(name: str) -> str:
+    """The chapter that makes a record: the one that mentions its name."""
+    family = name.split("/")[0]
+    found = [
+        path.stem
+        for path in sorted((ROOT / "book").glob("*.ipynb"))
+        if family in path.read_text(encoding="utf-8")
+    ]
+    own = [stem for stem in found if family.startswith(stem)]
+    return (own or found or ["<chapter>"])[0]
 
 
 def _path(name: str, folder: Path) -> Path:
@@ -228,20 +261,21 @@ def _same_settings(name: str, asked: dict, recorded: dict) -> None:
         return
     asked, recorded = _flat(asked), _flat(recorded)
     rows = [
-        f"  {key}: record {recorded.get(key, 'none')}, "
-        f"asked for {asked.get(key, 'none')}"
+        f"  {key}: record {recorded.get(key, 'has none')}, "
+        f"asked for {asked.get(key, 'nothing')}"
         for key in sorted(asked.keys() | recorded.keys())
-        if asked.get(key) != recorded.get(key)
+        # a key set to None is not a missing key
+        if asked.get(key, asked) != recorded.get(key, recorded)
     ]
     raise RecordError(
         f"the record results/{name}.json was made with other settings:\n"
-        + "\n".join(rows) + f"\n{_ADVICE}"
+        + "\n".join(rows) + f"\n{_advice(name)}"
     )  # fmt: skip
 
 
 def _flat(tree: Any, prefix: str = "") -> dict:
     """Nested settings as one level: ``{"recipe.eps": 0.3}``."""
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or not tree:
         return {prefix: tree}
     rows = {}
     for key, value in tree.items():
@@ -250,6 +284,7 @@ def _flat(tree: Any, prefix: str = "") -> dict:
 
 
 def _run(name: str, settings: Any, plain: dict, run: Callable) -> Record:
+    code = code_version()  # before the run: lib may be edited during it
     wall, cpu = time.perf_counter(), time.process_time()
     outcome = run(settings)
     if not isinstance(outcome, Outcome):
@@ -259,11 +294,22 @@ def _run(name: str, settings: Any, plain: dict, run: Callable) -> Record:
         "cpu_seconds": round(time.process_time() - cpu, 2),
     }
     return Record(
-        name, plain, json.loads(json.dumps(outcome.values)), cost,
-        environment(), code_version(), outcome.data,
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        name, plain, _sound(name, outcome.values), cost,
+        environment(), code, outcome.data,
+        datetime.now(timezone.utc).isoformat(timespec="seconds"),
         outcome.arrays,
     )  # fmt: skip
+
+
+def _sound(name: str, values: dict) -> dict:
+    """The values as a file would give them back; NaN is refused."""
+    try:
+        return json.loads(json.dumps(values, allow_nan=False))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"the values of {name} cannot be recorded: {error}. Return plain "
+            "finite numbers, words, lists and dicts (x.item(), x.tolist())."
+        ) from error
 
 
 def environment() -> dict:
@@ -294,12 +340,16 @@ def code_version() -> dict:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    git = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "HEAD"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    try:
+        git = subprocess.run(
+            ["git", "-C", str(ROOT), "rev-parse", "HEAD"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        commit = git.stdout.strip() if git.returncode == 0 else "unknown"
+    except OSError:  # no git on this machine
+        commit = "unknown"
     return {
         "version": __version__,
-        "commit": git.stdout.strip() if git.returncode == 0 else "unknown",
+        "commit": commit,
         "lib_sha256": digest.hexdigest(),
     }

@@ -215,8 +215,8 @@ def _described(toy: Toy, w: np.ndarray) -> dict:
 def svm(settings: Mapping) -> dict:
     """T2.2a: the SVM by a solver over all weights, and from samples.
 
-    Settings: cases (m, p), d, start_seed, sample (m, p), sizes, seeds. lam
-    is the one that makes the distributional optimum's norm 1.
+    Settings: cases (list of m, p), d, start_seed for the solver, whose lam
+    makes the optimum's norm 1; sample (m, p, lam), sizes, seeds for fits.
     """
     solved = []
     for m, p in settings["cases"]:
@@ -234,9 +234,8 @@ def svm(settings: Mapping) -> dict:
             "exact_v": exact.v, "largest_gap": float(gap),
             **_described(toy, found.x),
         })  # fmt: skip
-    m, p = settings["sample"]
+    m, p, lam = settings["sample"]
     toy = Toy.from_m(m, settings["d"], p)
-    lam = toy.svm_unit_norm().lam
     fitted = []
     for n, seed in itertools.product(settings["sizes"], settings["seeds"]):
         x, y = toy.sample(n, torch.Generator().manual_seed(seed))
@@ -248,14 +247,16 @@ def svm(settings: Mapping) -> dict:
 def adversarial(settings: Mapping) -> dict:
     """T2.2b: adversarial training at many eps against the exact minimiser.
 
-    Settings: m, p, d, lam, eps (list), steps, batch, seed.
+    Settings: m, d, lam, points (list of p, eps), n, steps, batch, seed.
     """
-    toy = Toy.from_m(settings["m"], settings["d"], settings["p"])
     rows = []
-    for eps in settings["eps"]:
+    for p, eps in settings["points"]:
+        toy = Toy.from_m(settings["m"], settings["d"], p)
         generator = torch.Generator().manual_seed(settings["seed"])
+        x, y = toy.sample(settings["n"], generator)
         w = toy_fit.train_adversarially(
-            toy,
+            x,
+            y,
             eps=eps,
             lam=settings["lam"],
             steps=settings["steps"],
@@ -265,7 +266,7 @@ def adversarial(settings: Mapping) -> dict:
         exact = toy.adversarial_optimum(settings["lam"], eps)
         ideal = toy.weights(exact.w1, exact.v)
         rows.append({
-            "eps": eps, "w1": float(w[0]),
+            "p": p, "eps": eps, "w1": float(w[0]),
             "v": float(w[1:].sum() / math.sqrt(toy.d)),
             "weak_norm": float(np.linalg.norm(w[1:])),
             "exact_w1": exact.w1, "exact_v": exact.v,
@@ -295,32 +296,34 @@ def under_foreign_attack(
 def transfer(settings: Mapping) -> dict:
     """C17: attacks made for one model, applied to others.
 
-    Settings: m, p, d, n, lam, seed. Every model sees its own sample.
-    ``accuracy[i][j]``: model j under the attack made for row i.
+    Settings: m, p, d, sizes, lam, seed. Every model sees its own sample of
+    n examples. ``accuracy[i][j]``: model j under the attack made for row i.
     """
     toy = Toy.from_m(settings["m"], settings["d"], settings["p"])
-    eps = 2 * toy.eta
+    tables = [_transfer_table(toy, n, settings) for n in settings["sizes"]]
+    return {"eps": 2 * toy.eta, "tables": tables}
+
+
+def _transfer_table(toy: Toy, n: int, settings: Mapping) -> dict:
+    eps, lam, seed = 2 * toy.eta, settings["lam"], settings["seed"]
 
     def sample(number: int) -> tuple[Tensor, Tensor]:
-        seed = settings["seed"] + number
-        return toy.sample(settings["n"], torch.Generator().manual_seed(seed))
+        return toy.sample(n, torch.Generator().manual_seed(seed + number))
 
-    lam = settings["lam"]
-    models = {
-        "SVM A": toy_fit.fit_hinge(*sample(1), lam),
-        "SVM B": toy_fit.fit_hinge(*sample(2), lam),
-        "logistic C": toy_fit.fit_logistic(*sample(3), lam),
-        "means D": toy_fit.fit_means(*sample(4)),
+    weights = {
+        "SVM A": toy_fit.fit_hinge(*sample(1), lam).numpy(),
+        "SVM B": toy_fit.fit_hinge(*sample(2), lam).numpy(),
+        "logistic C": toy_fit.fit_logistic(*sample(3), lam).numpy(),
+        "means D": toy_fit.fit_means(*sample(4)).numpy(),
     }
-    weights = {name: w.numpy() for name, w in models.items()}
-    attacks = {name: np.sign(w) for name, w in weights.items()}
-    attacks["no model: -eps y on every weak feature"] = np.concatenate(
+    attacks = {f"made for {name}": np.sign(w) for name, w in weights.items()}
+    attacks["no model: weak features by -eps y"] = np.concatenate(
         [[0.0], np.ones(toy.d)]
     )
-    rng = np.random.default_rng(settings["seed"])
+    rng = np.random.default_rng(seed)
     attacks["random signs"] = rng.choice([-1.0, 1.0], size=toy.d + 1)
     return {
-        "models": list(weights), "attacks": list(attacks), "eps": eps,
+        "n": n, "models": list(weights), "attacks": list(attacks),
         "standard": [toy.accuracy(w) for w in weights.values()],
         "direct": [toy.accuracy(w, eps) for w in weights.values()],
         "accuracy": [

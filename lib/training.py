@@ -12,7 +12,10 @@ Long runs save themselves after every epoch and resume.
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -78,6 +81,10 @@ class Recipe:
             raise ValueError('craft_mode must be "eval" or "train"')
         if min(self.epochs, self.batch_size, self.steps) < 1:
             raise ValueError("epochs, batch_size and steps must be >= 1")
+        if not (0 < self.lr < math.inf and 0 < self.rel_step < math.inf):
+            raise ValueError("lr and rel_step must be finite and > 0")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError("warmup is a share of the run, in [0, 1]")
 
 
 def perturb(
@@ -100,7 +107,7 @@ def perturb(
         noise = random_in_ball(x, eps, recipe.norm, generator)
         return (x + noise).clamp(0, 1)
     kept = len(x) // 2 if recipe.method == "half" else 0
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.train(recipe.craft_mode == "train")
     try:
         worst = pgd(
@@ -109,7 +116,8 @@ def perturb(
             keep="last", generator=generator,
         )  # fmt: skip
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
     return torch.cat([x[:kept], worst])
 
 
@@ -119,7 +127,7 @@ class _Run:
     def __init__(self, x: Tensor, y: Tensor, recipe: Recipe, options: dict):
         self.recipe = recipe
         self.model = models.build(recipe.model, seed=recipe.seed, **options)
-        self.model.to(x.device)
+        self.model.to(x.device, x.dtype)
         batches = -(-len(x) // recipe.batch_size)
         self.updates = recipe.epochs * batches
         self.optimiser = torch.optim.Adam(self.model.parameters())
@@ -129,6 +137,7 @@ class _Run:
         # two streams: the order of the images and the random starts
         self.order = torch.Generator().manual_seed(recipe.seed)
         self.noise = torch.Generator(x.device).manual_seed(recipe.seed)
+        self.images = _fingerprint(x, y)
         self.update = 0
         self.history: list[dict] = []
 
@@ -141,6 +150,7 @@ class _Run:
     def save(self, path: Path) -> None:
         state = {
             "recipe": asdict(self.recipe), "updates": self.updates,
+            "images": self.images,
             "model": self.model.state_dict(), "update": self.update,
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -153,13 +163,19 @@ class _Run:
         os.replace(partial, path)  # a killed run leaves the old file whole
 
     def restore(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if (state["recipe"], state["updates"]) != (
-            asdict(self.recipe), self.updates,
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{path} is damaged and cannot be resumed from; delete it to "
+                "start again, or give another file"
+            ) from error
+        if (state["recipe"], state["updates"], state.get("images")) != (
+            asdict(self.recipe), self.updates, self.images,
         ):  # fmt: skip
             raise ValueError(
-                f"{path} holds a run with other settings; delete it or "
-                "give another file"
+                f"{path} holds a run with other settings or other images; "
+                "delete it or give another file"
             )
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -167,6 +183,14 @@ class _Run:
         self.order.set_state(state["order"])
         self.noise.set_state(state["noise"])
         self.update, self.history = state["update"], state["history"]
+
+
+def _fingerprint(x: Tensor, y: Tensor) -> str:
+    """A hash of the labels and of about a hundred images."""
+    few = x[:: max(1, len(x) // 100)].float().cpu().numpy()
+    return hashlib.sha256(
+        few.tobytes() + y.cpu().numpy().tobytes()
+    ).hexdigest()
 
 
 def train(
@@ -202,7 +226,7 @@ def train(
         ValueError: unsound images, labels or a resume file of another run.
     """
     check_images(x)
-    check_labels(y, len(x))
+    check_labels(y, len(x), options.get("classes", 10))
     run = _Run(x, y, recipe, options)
     if resume is not None and resume.exists():
         run.restore(resume)
@@ -233,16 +257,20 @@ def train(
 def _epoch(run: _Run, x: Tensor, y: Tensor, bar: tqdm) -> dict:
     """One pass over the data in a fresh random order."""
     run.model.train()
-    total, right = torch.zeros((), device=x.device), 0
+    total, right, seen = torch.zeros((), device=x.device), 0, 0
     eps = 0.0
     rows = torch.randperm(len(x), generator=run.order).to(x.device)
     for part in rows.split(run.recipe.batch_size):
         eps = run.eps()
         loss, hits = _update(run, x[part], y[part], eps)
         total, right = total + loss * len(part), right + hits
+        seen += len(part)
         bar.update()
         if run.update % 50 == 0:  # reading a value back waits for the device
-            bar.set_postfix(loss=f"{loss.item():.3f}", eps=f"{eps:.3f}")
+            bar.set_postfix(
+                loss=f"{loss.item():.3f}", eps=f"{eps:.3f}",
+                accuracy=f"{int(right) / seen:.1%}",
+            )  # fmt: skip
     return {
         "loss": float(total) / len(x),
         "accuracy": int(right) / len(x),
@@ -275,7 +303,9 @@ def _stop_if_collapsed(run: _Run, y: Tensor, row: dict) -> None:
     warm = run.update > 1.2 * run.recipe.warmup * run.updates
     largest = int(y.bincount().max()) / len(y)
     # a constant gets the largest class right; a fifth above it is learning
-    if run.update >= 200 and warm and row["accuracy"] < 1.2 * largest:
+    # (half the way to 100 % where a fifth would be more than that)
+    learning = min(1.2 * largest, (1 + largest) / 2)
+    if run.update >= 200 and warm and row["accuracy"] < learning:
         raise TrainingCollapsed(
             f"after {run.update} updates only {row['accuracy']:.1%} of the "
             "training images are classified correctly, no better than a "

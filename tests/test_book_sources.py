@@ -315,6 +315,28 @@ def test_sync_gives_a_new_chapter_its_first_cell(copy):
     assert cells[1].source.rstrip() == FIRST_CELL.rstrip()
 
 
+@pytest.mark.parametrize("mark", ["id", "first line"])
+def test_sync_replaces_an_older_first_cell_where_it_stands(mark, copy):
+    notebook = _good()
+    old = notebook.cells.pop(1)
+    if mark == "id":
+        old.id, old.source = sync.CELL_ID, "print('quite different')"
+    else:
+        old.id, old.source = "other", FIRST_CELL.splitlines()[0]
+    notebook.cells.append(old)
+    path = copy / "book" / "new.ipynb"
+    path.write_text(nbformat.writes(notebook), "utf-8")
+    _run_sync(copy)
+    cells = nbformat.read(path, as_version=4).cells
+    assert [c.id for c in cells] == [
+        "cell-0",
+        sync.CELL_ID,
+        "cell-2",
+        "cell-3",
+    ]
+    assert cells[1].source == FIRST_CELL.rstrip()
+
+
 @pytest.mark.parametrize("url", ["github.com/a/b", "https://example.org/a/b"])
 def test_an_address_of_another_form_is_refused(copy, url):
     _set_address(copy, url)

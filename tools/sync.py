@@ -79,8 +79,8 @@ def _forms(url: str) -> tuple[str, str, str]:
 def with_first_cell(notebook: dict, cell: str) -> dict:
     """A copy of ``notebook`` whose second cell is the first *code* cell.
 
-    Cell 1 is the title. An older copy of the first cell is replaced
-    wherever it stands; outputs are left out.
+    Cell 1 is the title. An older copy of the first cell, known by its id or
+    its first line, is replaced wherever it stands; outputs are left out.
     """
     fresh = {
         "cell_type": "code",
@@ -90,7 +90,13 @@ def with_first_cell(notebook: dict, cell: str) -> dict:
         "outputs": [],
         "source": cell.rstrip("\n").splitlines(keepends=True),
     }
-    cells = [c for c in notebook["cells"] if c.get("id") != CELL_ID]
+    opening = cell.splitlines()[0]
+    cells = [
+        c
+        for c in notebook["cells"]
+        if c.get("id") != CELL_ID
+        and not "".join(c["source"]).startswith(opening)
+    ]
     return {**notebook, "cells": [*cells[:1], fresh, *cells[1:]]}
 
 

@@ -1,0 +1,163 @@
+"""The page "Paper versus ours": a verdict for every line of the ledger.
+
+The lines (what the paper says, what counts as reproduced) are in
+``paper.LEDGER``. A judge reads the committed records of its line and
+returns what was measured and a verdict; a line without a judge is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from . import paper, readings, results, stats
+from .readings import TrainingGrid, name_of
+from .stats import Mean
+
+REPRODUCED = "reproduced"
+NOT = "not reproduced"
+OPEN = "open"
+
+
+def on_mnist(verdict: str) -> str:
+    """A verdict for a claim about MNIST and CIFAR-10, the second not run."""
+    return f"{verdict} on MNIST; {OPEN} on CIFAR-10"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was measured for a claim, the verdict, and the chapter.
+
+    ``chapter`` is the name of a page below ``book/``; empty where open.
+    """
+
+    ours: str
+    verdict: str
+    chapter: str = ""
+
+
+def _grid() -> TrainingGrid:
+    return TrainingGrid.load("training-mnist")
+
+
+def _drop(grid: TrainingGrid, norm: str, eps: float) -> Mean:
+    """Adversarial minus standard training, in standard accuracy."""
+    return stats.paired(
+        grid.standard(name_of(norm, eps, "adversarial")),
+        grid.standard("standard"),
+    )
+
+
+def _compute() -> Judgement:
+    """C1: the time ratio of PGD-k training is about k + 1."""
+    rows = readings.cost_rows(results.load("training-cost-mnist"))
+    inside = all(0.5 <= r.ratio / (r.steps + 1) <= 1.5 for r in rows)
+    ours = "MNIST, time ratio: " + ", ".join(
+        f"{r.ratio:.1f} at k = {r.steps}" for r in rows
+    )
+    verdict = on_mnist(REPRODUCED if inside else NOT)
+    return Judgement(ours, verdict, "training")
+
+
+def _standard_drop() -> Judgement:
+    """C3: standard accuracy falls with eps, on MNIST by 1 to 3 points."""
+    grid = _grid()
+    told, fell = [], []
+    for norm in ("linf", "l2"):
+        radii = [e for other, e in grid.balls if other == norm]
+        gap = _drop(grid, norm, radii[-1])
+        fell.append(gap.high < 0)
+        told.append(f"{norm} {radii[-1]:g}: {gap.per_cent()} points")
+    size = -100 * _drop(grid, "linf", 0.3).value
+    verdict = on_mnist(REPRODUCED if all(fell) else NOT)
+    note = (
+        "" if 1 <= size <= 3
+        else f"; the size at l-infinity 0.3 ({size:.2f}) is outside 1 to 3"
+    )  # fmt: skip
+    return Judgement(
+        "MNIST, change of standard accuracy: " + "; ".join(told) + note,
+        verdict,
+        "training",
+    )
+
+
+def _half_half() -> Judgement:
+    """C10: half-half training lies between the two in both accuracies."""
+    grid = _grid()
+    smallest = {"linf": 0.1, "l2": 0.5}
+    held, asked = [], 0
+    for norm, eps in grid.balls:
+        if eps <= smallest[norm]:
+            continue
+        asked += 1
+        half, full = (
+            name_of(norm, eps, way) for way in ("half", "adversarial")
+        )
+        clean = [
+            stats.over_seeds(grid.standard(model)).value
+            for model in ("standard", half, full)
+        ]
+        robust = [
+            stats.over_seeds(grid.robust(model, norm, eps)).value
+            for model in ("standard", half, full)
+        ]
+        ordered = clean[0] > clean[1] > clean[2]
+        if ordered and robust[0] < robust[1] <= robust[2]:
+            held.append(f"{norm} {eps:g}")
+    ours = f"MNIST: both orders hold in {len(held)} of {asked} balls"
+    if held:
+        ours += f" ({', '.join(held)})"
+    if len(held) == asked:
+        verdict = REPRODUCED
+    else:
+        verdict = f"partly {REPRODUCED}" if held else NOT
+    return Judgement(ours, on_mnist(verdict), "training")
+
+
+def _decline() -> Judgement:
+    """Figure 7: standard accuracy never rises with eps beyond noise."""
+    grid = _grid()
+    rises, told = 0, []
+    for norm in ("linf", "l2"):
+        radii = [e for other, e in grid.balls if other == norm]
+        models = ["standard"] + [
+            name_of(norm, e, "adversarial") for e in radii
+        ]
+        for before, after in pairwise(models):
+            change = stats.paired(grid.standard(after), grid.standard(before))
+            rises += change.low > 0
+        means = [stats.over_seeds(grid.standard(m)).value for m in models]
+        told.append(
+            f"{norm}: " + " → ".join(f"{100 * value:.2f}" for value in means)
+        )
+    return Judgement(
+        f"MNIST, {'; '.join(told)} %; rises beyond noise: {rises}",
+        on_mnist(NOT if rises else REPRODUCED),
+        "training",
+    )
+
+
+def _eps_values() -> Judgement:
+    """Tables 2 and 3: which of the paper's radii are in use."""
+    used = [f"{norm} {eps:g}" for norm, eps in _grid().balls]
+    return Judgement(
+        f"in use so far (MNIST, Table 4's radii): {', '.join(used)}",
+        f"{REPRODUCED} for Table 2's MNIST column; Table 3 {OPEN}",
+        "training",
+    )
+
+
+JUDGES: dict[str, Callable[[], Judgement]] = {
+    "C1": _compute,
+    "C3": _standard_drop,
+    "C10": _half_half,
+    "Fig. 7": _decline,
+    "Tab. 2, 3": _eps_values,
+}
+
+
+def judge(claim: paper.Claim) -> Judgement:
+    """The judgement of one line; open where there is nothing to judge."""
+    found = JUDGES.get(claim.ident)
+    return found() if found else Judgement("–", OPEN)

@@ -1,0 +1,174 @@
+"""Figures of the toy chapters, in the book's common style.
+
+Every function takes data and returns a figure for ``page.figure``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import plots
+from .page import INK
+
+# The non-robust rule has the colour of standard models, the robust one that
+# of l-infinity-trained models, as in the rest of the book.
+COLORS = {
+    "average": plots.COLORS["standard"],
+    "x1": plots.COLORS["linf"],
+    "bayes": plots.COLORS["half"],
+    "frontier": plots.COLORS["l2"],
+    "linear": plots.COLORS["random"],
+    "bound": plots.COLORS["bound"],
+    "ink": INK,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """An exact curve: ``color`` is a key of ``COLORS``."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str
+    color: str
+    style: str = "-"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Measured values with optional intervals (low, high)."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    label: str
+    color: str
+    marker: str = "o"
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def chart(
+    items: Sequence[Line | Points],
+    *,
+    x_label: str,
+    y_label: str,
+    at: dict[str, float] | None = None,
+    x_scale: str = "linear",
+    y_scale: str = "linear",
+    x_lim: tuple[float, float] | None = None,
+    y_lim: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+    legend: str | None = "best",
+) -> Figure:
+    """Exact curves and measured points in one panel; returns the figure.
+
+    ``at`` draws named upright lines; ``legend`` is its place, None for no
+    legend. Values are drawn as they come (no percentages).
+    """
+    if ax is None:
+        _, (ax,) = plots.axes()
+    with plots.styled():
+        for name, place in (at or {}).items():
+            ax.axvline(place, color=INK, lw=1, ls=":")
+            ax.annotate(
+                name,
+                (place, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -3),
+                textcoords="offset points",
+                va="top",
+                color=INK,
+                fontsize=9,
+            )
+        for item in items:
+            _draw(ax, item)
+        ax.set(xlabel=x_label, ylabel=y_label, xscale=x_scale, yscale=y_scale)
+        if x_lim:
+            ax.set_xlim(*x_lim)
+        if y_lim:
+            ax.set_ylim(*y_lim)
+        if legend:
+            ax.legend(loc=legend)
+    return ax.figure
+
+
+def _draw(ax: Axes, item: Line | Points) -> None:
+    color = COLORS[item.color]
+    if isinstance(item, Line):
+        ax.plot(item.x, item.y, item.style, color=color, label=item.label)
+        return
+    bars = None
+    if item.low is not None and item.high is not None:
+        y = np.asarray(item.y)
+        # an interval around a count of 0 or all may end just short of it
+        bars = np.maximum([y - item.low, np.asarray(item.high) - y], 0)
+    ax.errorbar(
+        item.x,
+        item.y,
+        bars,
+        fmt=item.marker,
+        color=color,
+        ecolor=color,
+        elinewidth=1.3,
+        capsize=2.5,
+        label=item.label,
+        zorder=4,
+    )
+
+
+def cloud(
+    points: dict[str, tuple[np.ndarray, np.ndarray]],
+    bound: Line,
+    frontier: Line,
+    *,
+    x_lim: tuple[float, float],
+) -> Figure:
+    """Classifiers as points in the plane of the two accuracies."""
+    _, (ax,) = plots.axes(height=4.2)
+    looks = {
+        "tables": ("bayes", ".", 5, 0.35), "linear": ("average", ".", 5, 0.5),
+        "networks": ("x1", "s", 32, 1.0),
+    }  # fmt: skip
+    with plots.styled():
+        for kind, (standard, robust) in points.items():
+            color, marker, size, alpha = looks[kind]
+            standard, robust = np.asarray(standard), np.asarray(robust)
+            shown = (standard >= x_lim[0]) & (robust <= 1)
+            # a picture inside the drawing: thousands of shapes would make
+            # the page heavy
+            ax.scatter(
+                standard[shown],
+                robust[shown],
+                s=size,
+                marker=marker,
+                color=COLORS[color],
+                alpha=alpha,
+                linewidths=0,
+                label=f"{kind} ({len(standard):,})",
+                rasterized=len(standard) > 500,
+                zorder=2 + (size > 9),
+            )
+        for line in (bound, frontier):
+            ax.plot(
+                line.x,
+                line.y,
+                line.style,
+                color=COLORS[line.color],
+                label=line.label,
+                zorder=3,
+            )
+        ax.set(
+            xlim=x_lim,
+            ylim=(-0.02, 1.02),
+            xlabel="standard accuracy",
+            ylabel="accuracy under the shift of size 2η",
+        )
+        legend = ax.legend(loc="upper right")
+        for handle in legend.legend_handles:
+            handle.set_alpha(1)
+    return ax.figure

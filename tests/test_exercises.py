@@ -1,0 +1,137 @@
+"""The exercises' checks accept right answers and name what is wrong."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib import attacks, exercises
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 10)
+    return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+@pytest.fixture(scope="module")
+def batch(model):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(12, 1, 4, 4, generator=draw)
+    return x, model(x).argmax(1)
+
+
+def test_no_answer_is_neither_right_nor_wrong(model, batch):
+    for verdict in (
+        exercises.l2_step(lambda grad: None),
+        exercises.worst_case(lambda fooled: None),
+        exercises.passes_per_update(None),
+        exercises.half_batch(lambda *_: None, model, *batch),
+        exercises.targeted(lambda *_: None, model, *batch),
+        exercises.trade_off({"a": None}, {"a": "up"}),
+    ):
+        assert verdict.passed is None
+
+
+def _unit(grad):
+    return grad / grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def test_l2_step_right():
+    assert exercises.l2_step(_unit).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda g: g / g.norm(), "own norm"),
+        (lambda g: -_unit(g), "direction"),
+        (lambda g: g.sign() / 4, "direction"),
+        (lambda g: _unit(g).flatten(1), "shape"),
+    ],
+)
+def test_l2_step_wrong_says_why(answer, hint):
+    verdict = exercises.l2_step(answer)
+    assert verdict.passed is False and hint in verdict.message
+
+
+def test_worst_case_right():
+    verdict = exercises.worst_case(
+        lambda fooled: 1 - fooled.any(dim=0).float().mean().item()
+    )
+    assert verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda f: 1 - f.float().mean(1).max().item(), "each restart"),
+        (lambda f: f.any(dim=0).float().mean().item(), "withstand"),
+    ],
+)
+def test_worst_case_wrong_says_why(answer, hint):
+    verdict = exercises.worst_case(answer)
+    assert verdict.passed is False and hint in verdict.message
+
+
+def test_passes_per_update():
+    assert exercises.passes_per_update(8).passed
+    for wrong in (7, 14, 3):
+        assert exercises.passes_per_update(wrong).passed is False
+
+
+def _half(model, x, y, eps):
+    kept = len(x) // 2
+    worst = attacks.pgd(model, x[kept:], y[kept:], eps=eps, steps=3)
+    return torch.cat([x[:kept], worst])
+
+
+def test_half_batch_right(model, batch):
+    assert exercises.half_batch(_half, model, *batch).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda m, x, y, e: x, "did not move"),
+        (lambda m, x, y, e: (x + e / 2).clamp(0, 1), "first half"),
+        (lambda m, x, y, e: _half(m, x, y, 2 * e), "more than eps"),
+        (lambda m, x, y, e: _half(m, x, y, e)[6:], "shape"),
+    ],
+)
+def test_half_batch_wrong_says_why(model, batch, answer, hint):
+    verdict = exercises.half_batch(answer, model, *batch)
+    assert verdict.passed is False and hint in verdict.message
+
+
+def _towards(model, x, target, eps):
+    away = (target + 1) % 10
+    return attacks.pgd(model, x, away, eps=eps, steps=20, target=target)
+
+
+def test_targeted_right(model, batch):
+    assert exercises.targeted(_towards, model, *batch, eps=0.9).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda m, x, t, e: x, "reach the target"),
+        (lambda m, x, t, e: x + 2 * e, "more than eps"),
+        (lambda m, x, t, e: x - e, "left"),
+        (
+            lambda m, x, t, e: attacks.pgd(m, x, t, eps=e, steps=20),
+            "reach the target",
+        ),
+    ],
+)
+def test_targeted_wrong_says_why(model, batch, answer, hint):
+    verdict = exercises.targeted(answer, model, *batch, eps=0.5)
+    assert verdict.passed is False and hint in verdict.message
+
+
+def test_trade_off_names_the_wrong_lines():
+    truth = {"a": "up", "b": "down"}
+    assert exercises.trade_off(dict(truth), truth).passed
+    verdict = exercises.trade_off({"a": "up", "b": "up"}, truth)
+    assert verdict.passed is False and "b" in verdict.message

@@ -1,0 +1,161 @@
+"""From records to numbers: readings, ledger, the paper's own figures."""
+
+import pytest
+
+from lib import ledger, paper, readings, results
+from lib.readings import TrainingGrid, name_of
+from lib.results import Record
+
+BALLS = [
+    (norm, eps)
+    for norm, radii in (("linf", (0.1, 0.2, 0.3)), ("l2", (0.5, 1.5, 2.5)))
+    for eps in radii
+]
+
+
+def _row(norm, eps, correct):
+    return {
+        "correct": correct,
+        "total": 1000,
+        "attack": {"norm": norm, "eps": eps},
+    }
+
+
+def _record(name, clean, robust):
+    """A made-up record; ``robust`` maps balls to counts of 1,000."""
+    values = {
+        "standard": {"correct": clean, "total": 1000},
+        "robust": [_row(*ball, c) for ball, c in robust.items()],
+        "quick": [_row(*ball, c + 1) for ball, c in robust.items()],
+        "curve": [_row("linf", 0.1, 500), _row("linf", 0.2, 400)],
+    }
+    settings = {"attacks": [list(ball) for ball in robust]}
+    return Record(name, settings, values)
+
+
+def _made_up(drop_per_step=5, half_gain=2, seeds=3):
+    """Records in which robust training costs accuracy as told."""
+    records = {}
+    for seed in range(seeds):
+        clean = 990 - seed
+        name = f"standard-seed{seed}"
+        records[name] = _record(name, clean, dict.fromkeys(BALLS, 10))
+        for i, ball in enumerate(BALLS):
+            loss = drop_per_step * (i % 3 + 1)
+            for method, gain in (("adversarial", 0), ("half", half_gain)):
+                name = f"{name_of(*ball, method)}-seed{seed}"
+                robust = {ball: 900 - gain}
+                records[name] = _record(name, clean - loss + gain, robust)
+    return records
+
+
+@pytest.fixture
+def grid(monkeypatch):
+    """Install made-up records behind the ledger; returns the installer."""
+
+    def install(**changes):
+        made = TrainingGrid(_made_up(**changes))
+        monkeypatch.setattr(ledger, "_grid", lambda: made)
+        return made
+
+    return install
+
+
+def test_grid_reads_seeds_balls_and_counts(grid):
+    made = grid()
+    assert made.seeds == 3
+    assert made.balls == BALLS
+    assert [a.correct for a in made.standard("standard")] == [990, 989, 988]
+    model = name_of("linf", 0.3, "adversarial")
+    assert [a.correct for a in made.robust(model, "linf", 0.3)] == [900] * 3
+    quick = made.robust(model, "linf", 0.3, quick=True)
+    assert [a.correct for a in quick] == [901] * 3
+    radii, means = made.curve("standard", "linf")
+    assert radii == [0.1, 0.2] and means[1].value == pytest.approx(0.4)
+
+
+def test_missing_models_and_attacks_are_errors(grid):
+    made = grid()
+    with pytest.raises(results.RecordError, match="no record"):
+        made.standard("linf-0.9-adversarial")
+    with pytest.raises(results.RecordError, match="no attack"):
+        made.robust("standard", "linf", 0.15)
+
+
+def test_names_of_models_match_the_records():
+    assert name_of("linf", 0.3, "half") == "linf-0.3-half"
+    assert name_of("l2", 2.5, "adversarial") == "l2-2.5-adversarial"
+
+
+def test_cost_rows_are_ratios_to_the_standard_update():
+    values = {
+        "rows": [
+            {
+                "steps": 0, "seconds": [1.0, 2.0, 1.0],
+                "forwards": 10, "backwards": 10,
+            },
+            {
+                "steps": 3, "seconds": [4.0, 6.0, 5.0],
+                "forwards": 40, "backwards": 40,
+            },
+        ]
+    }  # fmt: skip
+    (row,) = readings.cost_rows(Record("cost", {}, values))
+    assert (row.steps, row.passes) == (3, 4.0)
+    assert (row.ratio, row.low, row.high) == (5.0, 3.0, 5.0)
+
+
+def test_verdicts_follow_the_numbers(grid):
+    grid()
+    assert ledger.JUDGES["C3"]().verdict.startswith("reproduced on MNIST")
+    assert ledger.JUDGES["C10"]().verdict.startswith("reproduced on MNIST")
+    assert ledger.JUDGES["Fig. 7"]().verdict.startswith("reproduced on")
+
+
+def test_a_rise_of_accuracy_is_not_a_drop(grid):
+    grid(drop_per_step=-3)
+    assert ledger.JUDGES["C3"]().verdict.startswith("not reproduced")
+    assert ledger.JUDGES["Fig. 7"]().verdict.startswith("not reproduced")
+
+
+def test_half_half_that_costs_nothing_is_not_between(grid):
+    grid(half_gain=0)
+    assert ledger.JUDGES["C10"]().verdict.startswith("not reproduced")
+
+
+def test_c1_outside_the_tolerance_is_not_reproduced(monkeypatch):
+    def cost(ratio):
+        rows = [
+            {"steps": k, "seconds": [ratio * (k + 1) if k else 1.0] * 3,
+             "forwards": k + 1, "backwards": k + 1}
+            for k in (0, 1, 7)
+        ]  # fmt: skip
+        return Record("cost", {}, {"rows": rows})
+
+    for ratio, verdict in ((1.0, "reproduced"), (2.0, "not reproduced")):
+        monkeypatch.setattr(results, "load", lambda _, r=ratio: cost(r))
+        assert ledger.JUDGES["C1"]().verdict.startswith(verdict)
+
+
+def test_every_ledger_line_has_its_own_name_and_judges_name_lines():
+    names = [claim.ident for claim in paper.LEDGER]
+    assert len(set(names)) == len(names)
+    assert set(ledger.JUDGES) <= set(names)
+
+
+def test_a_line_without_a_judge_is_open():
+    (line,) = (c for c in paper.LEDGER if c.ident == "C25, Fig. 4")
+    assert ledger.judge(line).verdict == ledger.OPEN
+
+
+def test_table4_is_found_by_ball_and_all_of_it_is_there():
+    assert len(paper.TABLE_4) == 12
+    row = paper.table4("mnist", "linf", 0.3)
+    assert (row.standard_standard, row.standard_robust) == (99.31, 97.37)
+    assert paper.table4("mnist", "linf", 0.15) is None
+
+
+def test_committed_records_can_be_judged():
+    for claim in paper.LEDGER:
+        judged = ledger.judge(claim)
+        assert judged.verdict and judged.ours
