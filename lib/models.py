@@ -36,8 +36,8 @@ def small_cnn(classes: int = 10) -> nn.Sequential:
     """A compact CNN for 28 x 28 grey images: 166,406 weights at 10 classes.
 
     Two strided 4 x 4 convolutions (16 and 32 maps) and two dense layers,
-    the network of Wong & Kolter (2018). On a CPU a pass costs a twentieth
-    of the paper's network's.
+    the network of Wong & Kolter (2018). A pass needs about a twentieth of
+    the multiplications of the paper's network.
     """
     return nn.Sequential(
         nn.Conv2d(1, 16, 4, stride=2, padding=1),

@@ -47,7 +47,8 @@ NORM_NAMES = {"linf": "l∞", "l2": "l2"}
 _STYLE = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.titlecolor": INK,
-    "font.size": 11, "axes.titlesize": 11, "legend.fontsize": 10,
+    "font.size": 12.5, "axes.titlesize": 12.5, "legend.fontsize": 11,
+    "legend.handlelength": 2.6,
     "axes.spines.top": False, "axes.spines.right": False,
     "axes.linewidth": 0.8, "axes.grid": True, "grid.color": "#888888",
     "grid.alpha": 0.25, "grid.linewidth": 0.7, "legend.frameon": False,
@@ -59,7 +60,7 @@ _STYLE = {
 def axes(
     columns: int = 1,
     *,
-    width: float = 6.4,
+    width: float = 5.8,
     height: float = 3.6,
     share_y: bool = False,
 ) -> tuple[Figure, list[Axes]]:
@@ -187,7 +188,7 @@ def balls(eps: float = 0.3) -> Figure:
             )
             end = (x[0] + step[0], x[1] + step[1])
             cut = (min(1.0, end[0]), min(1.0, end[1]))
-            _arrow(ax, x, (x[0] + grad[0] / 3, x[1] + grad[1] / 3), INK)
+            _arrow(ax, x, (x[0] + grad[0] / 2, x[1] + grad[1] / 2), INK)
             _arrow(ax, x, end, color)
             ax.plot(*cut, "X", color=color, markersize=9, zorder=4)
             ax.plot(*x, "o", color=INK, markersize=6, zorder=4)

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,7 @@ def names(prefix: str, folder: Path = RESULTS) -> list[str]:
 
 # --- inside ---------------------------------------------------------------
 
+
 def _advice(name: str) -> str:
     return (
         f"To make it: make record CHAPTER={_chapter_of(name)} (see the "
@@ -335,8 +337,13 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
 def code_version() -> dict:
-    """Version, git commit and a hash of ``lib`` (whatever git says)."""
+    """Version, git commit and a hash of ``lib`` (whatever git says).
+
+    Read once, at the first run of a process: files that change afterwards
+    are not the code that runs.
+    """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

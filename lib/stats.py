@@ -34,6 +34,11 @@ class Mean:
         )
         return f"{value} [{low}, {high}]"
 
+    def plus_minus(self, digits: int = 2) -> str:
+        """Such as ``97.41 ± 0.31``: half the interval, the longer side."""
+        half = max(self.high - self.value, self.value - self.low)
+        return f"{100 * self.value:.{digits}f} ± {100 * half:.{digits}f}"
+
 
 def mean(values: Sequence[float]) -> Mean:
     """Mean of two or more numbers with Student's t interval at 95 %.

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from scipy.special import ndtr
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from . import toy_fit
 from .evaluation import Accuracy
 from .results import Outcome
 from .toy import Toy
+from .toy_svm import lemma_d2
 
 CHUNK = 20_000  # examples drawn at a time
 
@@ -170,15 +171,15 @@ def _network_point(
         batch=500,
         generator=generator,
     )
-    x, y = toy.sample(settings["test"], generator, torch.float32)
-    right = []
-    with torch.no_grad():
-        for move in (0.0, 2 * toy.eta):
-            moved = x.clone()
-            moved[:, 1:] -= move * y[:, None]
-            hits = y * model(moved)[:, 0] > 0
-            right.append(float(hits.double().mean()))
-    return right[0], right[1]
+    right = [0, 0]
+    for start in range(0, settings["test"], CHUNK):
+        size = min(CHUNK, settings["test"] - start)
+        x, y = toy.sample(size, generator, torch.float32)
+        with torch.no_grad():
+            right[0] += int((y * model(x)[:, 0] > 0).sum())
+            x[:, 1:] -= 2 * toy.eta * y[:, None]
+            right[1] += int((y * model(x)[:, 0] > 0).sum())
+    return right[0] / settings["test"], right[1] / settings["test"]
 
 
 def _beyond_chance(toy: Toy, n: int, points: list) -> dict:
@@ -369,3 +370,85 @@ def _with_junk(toy: Toy, w: np.ndarray, eps: float) -> float:
     spread = np.linalg.norm(w[1:])
     agree, differ = ndtr((np.array([w[0], -w[0]]) + centre) / spread)
     return float(toy.p * agree + (1 - toy.p) * differ)
+
+
+# --- closed forms, for the page "Paper versus ours" ----------------------
+
+
+def best_table(toy: Toy, target: float, number: int) -> float:
+    """Highest accuracy under the shift among tables of 2 * number cells.
+
+    By linear programming over all (randomised) tables whose standard
+    accuracy is at least ``target``: both accuracies are linear in a table.
+    """
+    plus, minus = cells(toy, number)
+    p, q = toy.p, 1 - toy.p
+    standard = np.r_[p * plus - q * minus, q * plus - p * minus]
+    shifted = np.r_[p * minus - q * plus, q * minus - p * plus]
+    found = linprog(
+        -shifted / 2, A_ub=[-standard / 2], b_ub=[0.5 - target],
+        bounds=(0, 1), method="highs",
+    )  # fmt: skip
+    if found.status != 0:
+        raise RuntimeError(f"the linear programme failed: {found.message}")
+    return float(0.5 - found.fun)
+
+
+def frontier(settings: Mapping) -> dict:
+    """T2.1-tight, C5, C15: exact frontier, slack formula, R*(eps).
+
+    Settings: p, m, d, targets (standard accuracies), cells, eps (list).
+    """
+    toy = Toy.from_m(settings["m"], settings["d"], settings["p"])
+    rows = []
+    for target in settings["targets"]:
+        tau = toy.frontier_tau(target)
+        rows.append({
+            "standard": target, "tau": tau,
+            "robust": toy.gate_accuracy(tau, 2 * toy.eta),
+            "programme": best_table(toy, target, settings["cells"]),
+            "bound": toy.bound(1 - target), "slack": toy.slack(tau),
+        })  # fmt: skip
+    tau = np.linspace(0, 8, 161)
+    gap = toy.bound(1 - toy.gate_accuracy(tau))
+    gap = gap - toy.gate_accuracy(tau, 2 * toy.eta) - toy.slack(tau)
+    bayes = toy.bayes_tau()
+    return {
+        "frontier": rows, "slack_error": float(np.abs(gap).max()),
+        "bayes": {
+            "tau": bayes, "standard": toy.gate_accuracy(bayes),
+            "robust": toy.gate_accuracy(bayes, 2 * toy.eta),
+        },
+        "best": [
+            {"eps": eps, "robust": toy.best_robust_accuracy(eps)}
+            for eps in settings["eps"]
+        ],
+    }  # fmt: skip
+
+
+def lemmas(settings: Mapping) -> dict:
+    """L-D.2 to L-D.5: the constants, and where adversarial training ends.
+
+    Settings: m, d, p (list), lam, eps (list, for p[0]).
+    """
+    heavy, light, limit = lemma_d2(settings["m"])
+    machines = []
+    for p in settings["p"]:
+        toy = Toy.from_m(settings["m"], settings["d"], p)
+        best = toy.svm_unit_norm()
+        w = toy.weights(best.w1, best.v)
+        machines.append({
+            "p": p, "v": best.v, "lam": best.lam,
+            "standard": toy.accuracy(w),
+            "robust": toy.accuracy(w, 2 * toy.eta),
+        })  # fmt: skip
+    toy = Toy.from_m(settings["m"], settings["d"], settings["p"][0])
+    path = []
+    for eps in settings["eps"]:
+        best = toy.adversarial_optimum(settings["lam"], eps)
+        path.append({"eps": eps, "w1": best.w1, "v": best.v})
+    return {
+        "heavy": heavy, "light": light, "p_limit": limit, "svm": machines,
+        "path": path, "eta": toy.eta,
+        "threshold": toy.hinge_threshold(settings["lam"]),
+    }  # fmt: skip

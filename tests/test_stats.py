@@ -63,3 +63,5 @@ def test_paired_refuses_different_numbers_of_seeds():
 def test_per_cent_shows_value_and_interval():
     shown = stats.Mean(0.97413, 0.971, 0.9772, 3).per_cent()
     assert shown == "97.41 [97.10, 97.72]"
+    lopsided = stats.Mean(0.97, 0.96, 0.9712, 1)
+    assert lopsided.plus_minus() == "97.00 ± 1.00"

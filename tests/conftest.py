@@ -1,0 +1,35 @@
+"""What several test files share: one thread, a clean environment, digits."""
+
+import pytest
+import torch
+
+from lib import data, training
+
+# Two busy cores share out small tensors badly: with two threads the same
+# tests can take ten times as long. One thread also fixes the sums' order.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def plain_environment(monkeypatch, tmp_path):
+    """No BOOK_* variable set, and a cache that is empty; returns it."""
+    for name in ("BOOK_RUN", "BOOK_DATA", "BOOK_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BOOK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The 5,000 real digits that need no network."""
+    return data._embedded_mnist()
+
+
+@pytest.fixture(scope="session")
+def trained(digits):
+    """A small CNN that knows its digits (9 of 10), in evaluation mode."""
+    recipe = training.Recipe(epochs=2, batch_size=50, lr=5e-3)
+    part = digits.take(2000, 200)
+    return training.train(part.x_train, part.y_train, recipe, progress=False)[
+        0
+    ]

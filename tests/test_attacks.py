@@ -1,0 +1,420 @@
+"""FGSM, PGD and the exact attack on linear models."""
+
+import pytest
+import torch
+from promises import (
+    ATTACK_PROMISES,
+    NORMS,
+    SHAPES,
+    Spy,
+    beats_a_numerical_optimiser,
+    beats_every_corner,
+    exact_margins,
+    images,
+    linear_case,
+    linear_model,
+    margins,
+    normed_model,
+    reaches_the_exact_optimum,
+    seeded,
+    waves,
+)
+from scipy.optimize import linprog
+
+from lib import attacks, norms
+from lib.attacks import fgsm, input_gradient, linear_attack, margin, pgd
+
+# --- PGD keeps every promise ----------------------------------------------
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "promise", ATTACK_PROMISES, ids=lambda promise: promise.__name__
+)
+def test_pgd(promise, norm):
+    promise(pgd, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("n", [1, 4])
+def test_pgd_reaches_the_exact_optimum_for_odd_shapes(shape, n, norm):
+    reaches_the_exact_optimum(pgd, norm, shape, n)
+
+
+@pytest.mark.parametrize("start", [True, False])
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+@pytest.mark.parametrize("norm", NORMS)
+def test_both_losses_and_starts_reach_the_exact_optimum(norm, loss, start):
+    def attack(*args, **settings):
+        return pgd(*args, **settings, loss=loss, random_start=start)
+
+    reaches_the_exact_optimum(attack, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_away_from_the_box_the_optimum_is_eps_times_the_dual_norm(norm):
+    """The closed form needs no code of ours: margin - eps * |w|_dual."""
+    model, eps, n = linear_model(15, 2), 0.05, 4
+    x, y = images(n, (1, 5, 3), inner=True), torch.tensor([0, 1, 1, 0])
+    w = (model[1].weight[0] - model[1].weight[1]).detach()
+    dual = w.abs().sum() if norm == "linf" else w.norm()
+    x_adv = pgd(
+        model, x, y, eps=eps, norm=norm, steps=50, schedule="cosine",
+        generator=seeded(0),
+    )  # fmt: skip
+    best = margins(model, x, y) - eps * dual
+    assert torch.allclose(margins(model, x_adv, y), best, atol=1e-6)
+
+
+def test_a_target_among_ten_is_reached_as_far_as_possible_linf():
+    """The largest target margin in ball and box is a linear program."""
+    model, x, y = linear_case(4, (6,), classes=10, seed=1)
+    weight = model[1].weight.detach().numpy()
+    bias = model[1].bias.detach().numpy()
+    target, eps = (y + 3) % 10, 0.2
+    x_adv = pgd(
+        model, x, y, eps=eps, steps=400, schedule="cosine", loss="margin",
+        target=target, generator=seeded(0),
+    )  # fmt: skip
+    reached = margins(model, x_adv, target)
+    for i, goal in enumerate(target.tolist()):
+        # unknowns: the pixels and s; maximise s <= z_goal - z_j for all j
+        others = [j for j in range(10) if j != goal]
+        rows = [[*(weight[j] - weight[goal]), 1.0] for j in others]
+        low, high = (x[i] - eps).clamp_min(0), (x[i] + eps).clamp_max(1)
+        best = -linprog(
+            [0.0] * 6 + [-1.0], rows, [bias[goal] - bias[j] for j in others],
+            bounds=[*zip(low.tolist(), high.tolist(), strict=True),
+                    (None, None)],
+        ).fun  # fmt: skip
+        before = float(margins(model, x[i : i + 1], target[i : i + 1]))
+        assert best + 1e-9 >= float(reached[i])
+        assert best - float(reached[i]) < 0.02 * (best - before)
+
+
+def test_the_cosine_schedule_beats_equal_steps_on_l2():
+    model, x, y = linear_case(20, (3, 4, 4), classes=2)
+    settings = {"eps": 1.0, "norm": "l2", "steps": 20, "random_start": False}
+    short = [
+        (
+            margins(model, pgd(model, x, y, schedule=way, **settings), y)
+            - exact_margins(model, x, y, 1.0, "l2")
+        ).mean()
+        for way in ("cosine", "constant")
+    ]
+    assert short[0] < short[1]
+
+
+def test_schedules_are_what_the_docstring_says():
+    sizes = attacks.step_sizes
+    assert sizes(0.3, 3, None, "constant") == [0.25] * 3
+    assert sizes(0.3, 2, 0.1, "constant") == [0.1, 0.1]
+    cosine = sizes(0.3, 5, None, "cosine")
+    assert cosine[0] == pytest.approx(0.6)
+    assert cosine[2] == pytest.approx(0.6 * (0.01 + 0.99 / 2))
+    assert cosine[-1] == pytest.approx(0.006)
+    assert cosine == sorted(cosine, reverse=True)
+    assert sizes(0.3, 1, None, "cosine") == [0.6]
+
+
+def test_the_last_iterate_costs_one_pass_less_and_is_the_last():
+    spy = Spy(waves(48, 4))
+    x, y = images(3, (3, 4, 4)), torch.tensor([0, 1, 2])
+    settings = {"eps": 0.2, "steps": 4, "random_start": False}
+    last = pgd(spy, x, y, keep="last", **settings)
+    assert len(spy.seen) == 4
+    pgd(spy, x, y, keep="worst", **settings)
+    assert len(spy.seen) == 4 + 5
+    assert torch.equal(spy.seen[-1], last)
+
+
+def test_more_restarts_never_help_the_defender():
+    model = waves(48, 4, seed=1)
+    x, y = images(10, (3, 4, 4)), torch.arange(10) % 4
+
+    def found(restarts):
+        x_adv = pgd(
+            model, x, y, eps=0.3, steps=3, restarts=restarts,
+            generator=seeded(0),
+        )  # fmt: skip
+        return margins(model, x_adv, y)
+
+    one, three, ten = found(1), found(3), found(10)
+    assert bool((three <= one).all() and (ten <= three).all())
+    assert bool((ten < one).any())
+
+
+def test_a_model_in_training_mode_is_used_as_it_is():
+    model = normed_model().train()
+    before = model[2].norm1.running_mean.clone()
+    x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
+    pgd(model, x, y, eps=0.1, steps=1, generator=seeded(0))
+    assert model.training
+    assert not torch.equal(model[2].norm1.running_mean, before)
+
+
+def test_it_works_where_gradients_are_switched_off():
+    model, x, y = linear_case(3, (3, 4, 4), classes=2)
+    settings = {"eps": 0.2, "steps": 3, "random_start": False}
+    expected = pgd(model, x, y, **settings)
+    with torch.no_grad():
+        assert torch.equal(pgd(model, x, y, **settings), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", NORMS)
+def test_other_precisions_stay_in_ball_and_box(norm, dtype):
+    model, x, y = linear_case(4, (3, 4, 4), classes=10)
+    model, x = model.to(dtype), x.to(dtype)
+    x_adv = pgd(
+        model, x, y, eps=0.25, norm=norm, steps=5, generator=seeded(0)
+    )
+    assert x_adv.dtype == dtype
+    assert bool(((x_adv >= 0) & (x_adv <= 1)).all())
+    size = norms.length((x_adv - x).float(), norm)
+    assert bool((size <= 0.25 + 4 * torch.finfo(dtype).eps).all())
+    assert bool((size > 0.1).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_gradient_that_is_not_a_number_leaves_sound_images(norm):
+    class Broken(torch.nn.Module):
+        def forward(self, x):
+            x = x.flatten(1)
+            zero = (x - x.detach()).abs().sqrt().sum(dim=1, keepdim=True)
+            return x[:, :3] + zero  # sqrt at 0 has no derivative
+
+    x, y = images(3, (1, 5, 3), inner=True), torch.tensor([0, 1, 2])
+    grad = input_gradient(Broken(), x, y)
+    assert bool(grad.isnan().any())
+    x_adv = pgd(Broken(), x, y, eps=0.1, norm=norm, generator=seeded(0))
+    assert bool(((x_adv >= 0) & (x_adv <= 1)).all())
+
+
+# --- FGSM and gradients ---------------------------------------------------
+
+
+def test_fgsm_is_exact_on_binary_linear_models_for_linf():
+    for seed in range(3):
+        model, x, y = linear_case(5, (1, 5, 3), classes=2, seed=seed)
+        x_adv = fgsm(model, x, y, eps=0.2)
+        best = exact_margins(model, x, y, 0.2, "linf")
+        assert torch.allclose(margins(model, x_adv, y), best, atol=1e-12)
+
+
+def test_fgsm_is_exact_on_binary_linear_models_for_l2_away_from_the_box():
+    model = linear_model(15, 2)
+    x, y = images(4, (1, 5, 3), inner=True), torch.tensor([0, 1, 1, 0])
+    x_adv = fgsm(model, x, y, eps=0.2, norm="l2")
+    best = exact_margins(model, x, y, 0.2, "l2")
+    assert torch.allclose(margins(model, x_adv, y), best, atol=1e-12)
+
+
+def test_fgsm_takes_one_step_of_the_length_asked_for():
+    model = linear_model(15, 2)
+    x, y = images(4, (1, 5, 3), inner=True), torch.tensor([0, 1, 1, 0])
+    short = fgsm(model, x, y, eps=0.2, step_size=0.05)
+    assert torch.allclose((short - x).abs(), torch.full_like(x, 0.05))
+    started = fgsm(
+        model, x, y, eps=0.2, random_start=True, generator=seeded(0)
+    )
+    assert not torch.allclose((started - x).abs(), torch.full_like(x, 0.2))
+    assert float((started - x).abs().max()) <= 0.2 + 1e-12
+
+
+def test_fgsm_goes_to_the_target():
+    model, x, y = linear_case(6, (3, 4, 4), classes=10)
+    target = (y + 1) % 10
+    x_adv = fgsm(model, x, y, eps=0.05, target=target)
+    logits = [model(image)[torch.arange(6), target] for image in (x, x_adv)]
+    assert bool((logits[1] > logits[0]).all())
+
+
+def test_input_gradient_of_a_linear_model_is_the_softmax_formula():
+    model, x, y = linear_case(4, (1, 5, 3), classes=3)
+    weight = model[1].weight.detach()
+    wrong = torch.softmax(model(x).detach(), dim=1)
+    wrong[torch.arange(4), y] -= 1
+    expected = (wrong @ weight).view_as(x)
+    assert torch.allclose(input_gradient(model, x, y), expected, atol=1e-12)
+
+
+def test_input_gradient_of_the_margin_is_the_difference_of_two_rows():
+    model, x, y = linear_case(4, (1, 5, 3), classes=3)
+    weight, logits = model[1].weight.detach(), model(x).detach()
+    logits[torch.arange(4), y] = -torch.inf
+    expected = (weight[logits.argmax(dim=1)] - weight[y]).view_as(x)
+    found = input_gradient(model, x, y, loss="margin")
+    assert torch.allclose(found, expected, atol=1e-12)
+
+
+def test_margin_by_hand():
+    nan = float("nan")
+    logits = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.0, 0.0], [0.0, 5.0, 1.0],
+                           [nan, 0.0, 0.0], [1.0, nan, 0.0]])  # fmt: skip
+    y = torch.tensor([0, 1, 2, 1, 0])
+    expected = torch.tensor([1.0, 0.0, -4.0, -torch.inf, -torch.inf])
+    assert torch.equal(margin(logits, y), expected)
+
+
+# --- the exact attack on linear models ------------------------------------
+
+
+@pytest.mark.parametrize("box", [True, False])
+def test_linear_attack_linf_beats_every_corner(box):
+    beats_every_corner(linear_attack, box)
+
+
+@pytest.mark.parametrize("box", [True, False])
+def test_linear_attack_l2_beats_a_numerical_optimiser(box):
+    beats_a_numerical_optimiser(linear_attack, box)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_no_random_point_is_worse_than_the_exact_one(shape, norm):
+    model, x, y = linear_case(3, shape, classes=10)
+    best = exact_margins(model, x, y, 0.4, norm)
+    many, labels = x.repeat(1000, *[1] * len(shape)), y.repeat(1000)
+    noise = norms.random_in_ball(many, 0.4, norm, seeded(0))
+    found = margins(model, (many + noise).clamp(0, 1), labels)
+    assert bool((found.view(1000, 3) >= best - 1e-12).all())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_linear_attack_is_exact_where_the_box_stops_all_pixels(norm):
+    model, x, y = linear_case(5, (1, 5, 3), classes=2)
+    layer = model[1]
+    x_adv = linear_attack(
+        layer.weight, layer.bias, x, y, eps=100.0, norm=norm
+    )
+    w = (layer.weight[1 - y] - layer.weight[y]).detach()
+    assert torch.equal(x_adv.flatten(1), (w > 0).double())
+
+
+def test_linear_attack_on_real_numbers_needs_no_box():
+    weight = torch.tensor([[1.0, -2.0], [-1.0, 2.0]])
+    x, y = torch.tensor([[5.0, -7.0]]), torch.tensor([0])
+    found = linear_attack(
+        weight, torch.zeros(2), x, y, eps=0.5, box=False
+    )
+    assert torch.equal(found, torch.tensor([[4.5, -6.5]]))
+    with pytest.raises(ValueError, match=r"pixels must lie in \[0, 1\]"):
+        linear_attack(weight, torch.zeros(2), x, y, eps=0.5)
+
+
+def test_linear_attack_takes_the_weights_of_a_model_as_they_are():
+    model, x, y = linear_case(3, (1, 5, 3), classes=3)
+    layer, x = model[1], x.requires_grad_()
+    x_adv = linear_attack(layer.weight, layer.bias, x, y, eps=0.1)
+    assert x_adv.shape == x.shape and not x_adv.requires_grad
+    assert layer.weight.requires_grad and layer.weight.grad is None
+
+
+# --- bad input says what was expected -------------------------------------
+
+X, Y = torch.rand(3, 1, 4, 4, generator=seeded(0)), torch.tensor([0, 1, 2])
+NAN = X.clone()
+NAN[0, 0, 0, 0] = float("nan")
+
+BAD_INPUT = {
+    "pixels above 1": ({"x": X * 3}, "normalisation belongs inside"),
+    "pixels below 0": ({"x": X - 0.5}, r"pixels must lie in \[0, 1\]"),
+    "not a number": ({"x": NAN}, "NaN or infinite"),
+    "integer pixels": ({"x": (X * 255).byte()}, r"x\.float\(\) / 255"),
+    "no images": ({"x": X[:0], "y": Y[:0]}, "empty"),
+    "one image without a batch": ({"x": X[0, 0, 0]}, r"x\[None\]"),
+    "not a tensor": ({"x": X.tolist()}, r"tensor of shape \(n, \.\.\.\)"),
+    "too few labels": ({"y": Y[:2]}, r"labels must be .* shape \(3,\)"),
+    "one-hot labels": ({"y": torch.eye(3)}, r"got \(3, 3\)"),
+    "labels as floats": ({"y": Y.float()}, r"integers \(torch\.long\)"),
+    "labels as small integers": ({"y": Y.int()}, r"y\.long\(\)"),
+    "a list of labels": ({"y": [0, 1, 2]}, "got list"),
+    "label too large": ({"y": Y + 8}, r"0 \.\. 9, these span 8 \.\. 10"),
+    "negative label": ({"y": Y - 1}, "these span -1"),
+    "negative eps": ({"eps": -0.1}, "eps must be a finite number >= 0"),
+    "infinite eps": ({"eps": float("inf")}, "eps must be a finite number"),
+    "unknown norm": ({"norm": "l1"}, 'norm must be "linf" or "l2"'),
+}  # fmt: skip
+BAD_SETTINGS = {
+    "no steps": ({"steps": 0}, "steps must be at least 1"),
+    "no restarts": ({"restarts": 0}, "restarts must be at least 1"),
+    "negative step": ({"step_size": -1.0}, "step_size must be"),
+    "step not a number": ({"step_size": float("nan")}, "step_size must be"),
+    "unknown schedule": ({"schedule": "linear"}, '"constant" or "cosine"'),
+    "unknown loss": ({"loss": "hinge"}, '"ce" or "margin"'),
+    "unknown keep": ({"keep": "best"}, '"worst" or "last"'),
+    "target is the label": ({"target": Y}, "must differ from the true"),
+    "target too large": ({"target": Y + 9}, "labels must be class numbers"),
+    "target too short": ({"target": Y[:1]}, r"shape \(3,\)"),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [*BAD_INPUT.values(), *BAD_SETTINGS.values()],
+    ids=[*BAD_INPUT, *BAD_SETTINGS],
+)
+def test_pgd_refuses(change, message):
+    model = linear_model(16, 10).float()
+    settings = {"x": X, "y": Y, "eps": 0.1, "steps": 2} | change
+    x, y = settings.pop("x"), settings.pop("y")
+    with pytest.raises(ValueError, match=message):
+        pgd(model, x, y, **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), BAD_INPUT.values(), ids=BAD_INPUT
+)
+def test_fgsm_and_linear_attack_refuse(change, message):
+    model = linear_model(16, 10).float()
+    weight, bias = model[1].weight, model[1].bias
+    settings = {"x": X, "y": Y, "eps": 0.1} | change
+    x, y = settings.pop("x"), settings.pop("y")
+    with pytest.raises(ValueError, match=message):
+        fgsm(model, x, y, **settings)
+    with pytest.raises(ValueError, match=message):
+        linear_attack(weight, bias, x, y, **settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weight": torch.rand(10, 15)}, "15 features, an image has 16"),
+        ({"weight": torch.rand(1, 16), "bias": torch.rand(1)}, "two classes"),
+        ({"weight": torch.rand(16)}, r"shape \(classes, features\)"),
+        ({"bias": torch.rand(9)}, r"bias \(classes,\)"),
+    ],
+)
+def test_linear_attack_refuses_weights_of_another_shape(change, message):
+    sound = {"weight": torch.rand(10, 16), "bias": torch.rand(10)}
+    with pytest.raises(ValueError, match=message):
+        linear_attack(**(sound | change), x=X, y=Y, eps=0.1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: x.flatten(1).sum(dim=1),
+        lambda x: x.flatten(1).sum(dim=1, keepdim=True),
+        lambda x: x,
+        lambda x: x.flatten(1)[:1],
+    ],
+    ids=["one number an image", "one class", "images", "one row"],
+)
+def test_a_model_without_logits_is_refused(model):
+    with pytest.raises(ValueError, match="logits of shape"):
+        pgd(model, X, Y, eps=0.1)
+    with pytest.raises(ValueError, match="logits of shape"):
+        input_gradient(model, X, Y)
+
+
+def test_input_gradient_refuses_what_an_attack_refuses():
+    model = linear_model(16, 10).float()
+    with pytest.raises(ValueError, match="normalisation belongs"):
+        input_gradient(model, X * 3, Y)
+    with pytest.raises(ValueError, match=r"0 \.\. 9"):
+        input_gradient(model, X, Y + 8)
+    with pytest.raises(ValueError, match='"ce" or "margin"'):
+        input_gradient(model, X, Y, loss="dlr")
