@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import fmean
 
 from scipy.stats import norm
@@ -95,7 +96,7 @@ def _svm() -> Finding:
             abs(r["robust"] - first["robust"])) for r in large
     )  # fmt: skip
     accurate = all(r["standard"] > 0.99 and r["robust"] < 0.01
-                   for r in large + [first])
+                   for r in [*large, first])
     return (
         f"p = 0.95: {100 * first['standard']:.3f} % and "
         f"{100 * first['robust']:.4f} %; solver within {gap:.0e} in weights,"
@@ -184,7 +185,7 @@ def _noise() -> Finding:
     robust = [
         fmean(r["robust"] for r in rows if r["added"] == n) for n in added
     ]
-    falls = all(a > b for a, b in zip(robust, robust[1:], strict=False))
+    falls = all(a > b for a, b in pairwise(robust))
     return (
         f"toy: mean |correlation| {seen:.4f} (theory {size:.4f}); robust "
         f"{100 * robust[0]:.1f} % with no noise feature, "

@@ -362,10 +362,10 @@ def beats_a_numerical_optimiser(linear_attack, box: bool):
                     method="SLSQP",
                     bounds=Bounds(0, 1) if box else None,
                     constraints=NonlinearConstraint(
-                        lambda p, o=origin: ((p - o) ** 2).sum() / eps**2,
+                        lambda p, o=origin, e=eps: ((p - o) / e) @ (p - o),
                         -torch.inf,
-                        1.0,
-                        jac=lambda p, o=origin: 2 * (p - o)[None] / eps**2,
+                        eps,
+                        jac=lambda p, o=origin, e=eps: 2 * (p - o)[None] / e,
                     ),
                     options={"ftol": 1e-13, "maxiter": 500},
                 )
@@ -468,9 +468,7 @@ def seeds_matter(train):
             "linear", "adversarial", eps=0.1, epochs=2, batch_size=5,
             steps=2, lr=0.1, seed=seed,
         )  # fmt: skip
-        model, _ = train(
-            x, y, recipe, progress=False, classes=3, features=4
-        )
+        model, _ = train(x, y, recipe, progress=False, classes=3, features=4)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     torch.manual_seed(1)

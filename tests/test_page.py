@@ -1,0 +1,323 @@
+"""What a cell shows, and the figures' style."""
+
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+import torch
+from matplotlib import rcParams
+from PIL import Image
+
+from lib import norms, page, plots
+
+WORDS = {"alt": "A line that rises from 1 to 3.", "caption": "It rises."}
+
+
+def line(values=(1, 2, 3), title="Title", label="robust accuracy [%]"):
+    fig, (ax,) = plots.axes(width=3, height=2)
+    with plots.styled():
+        ax.plot(values, label="ours")
+        ax.set_title(title)
+        ax.set_ylabel(label)
+        ax.legend()
+        ax.imshow([[0, 1], [1, 0]], extent=(0, 1, 0, 1))
+    return fig
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return page.figure(line(), **WORDS)
+
+
+def ids(html):
+    return re.findall(r'\bid="([^"]+)"', html)
+
+
+def svg(shown):
+    return re.search(r"<svg.*</svg>", shown.html, re.DOTALL).group()
+
+
+# --- figures --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["alt", "caption"])
+@pytest.mark.parametrize("empty", ["", "  \n"])
+def test_alt_text_and_caption_are_required(missing, empty):
+    fig = line()
+    grid = {
+        "rows": [torch.zeros(1, 1, 2, 2)], "row_labels": ["a"],
+        "column_labels": ["b"],
+    }  # fmt: skip
+    without = {k: v for k, v in WORDS.items() if k != missing}
+    for show in (
+        lambda **words: page.figure(fig, **words),
+        lambda **words: page.images(**grid, **words),
+    ):
+        with pytest.raises(ValueError, match="alt text and a caption"):
+            show(**{**WORDS, missing: empty})
+        with pytest.raises(TypeError, match=missing):
+            show(**without)
+
+
+def test_a_figure_is_one_image_with_its_alt_text(drawn):
+    root = ElementTree.fromstring(svg(drawn))
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == WORDS["alt"]
+    assert root.get("viewBox")
+    assert "max-width:100%" in root.get("style")
+    assert f"<figcaption>{WORDS['caption']}</figcaption>" in drawn.html
+    assert repr(drawn) == WORDS["alt"]
+    assert drawn._repr_html_() == drawn.html
+
+
+def test_a_figure_follows_the_pages_theme(drawn):
+    assert "currentColor" in drawn.html
+    assert page.INK not in drawn.html
+    assert "<metadata>" not in drawn.html and "<?xml" not in drawn.html
+    first = re.search(r'id="[^"]*patch_1">\s*<path[^>]*>', drawn.html).group()
+    assert "fill: none" in first, "the background is transparent"
+
+
+def test_the_text_of_a_figure_is_text_in_the_pages_font(drawn):
+    assert "robust accuracy [%]</text>" in drawn.html
+    families = set(re.findall(r"font-family: ([^;\"]+)", drawn.html))
+    assert families == {"inherit"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("font: 11px 'DejaVu Sans', 'Arial', sans-serif; text-anchor: end",
+         "font: 11px sans-serif; font-family: inherit; text-anchor: end"),
+        ("font: italic 700 11px 'DejaVu Sans'",
+         "font: italic 700 11px sans-serif; font-family: inherit"),
+        ("font-size: 11px; font-family: 'DejaVu Sans', sans-serif; fill: red",
+         "font-size: 11px; font-family: inherit; fill: red"),
+    ],
+)  # fmt: skip
+def test_both_ways_matplotlib_writes_fonts_are_understood(old, new):
+    text = f'<svg width="1pt" height="1pt"><text style="{old}">a</text></svg>'
+    assert f'style="{new}"' in page._inline(text, "alt")
+
+
+def test_quotes_and_brackets_in_words_are_escaped():
+    shown = page.figure(
+        line(title="a < b & c"), alt='if "a" < b', caption="<b> & c"
+    )
+    root = ElementTree.fromstring(svg(shown))
+    assert root.get("aria-label") == 'if "a" < b'
+    assert "a < b & c" in {t.text for t in root.iter() if t.text}
+    assert "<figcaption>&lt;b&gt; &amp; c</figcaption>" in shown.html
+
+
+def test_no_two_figures_of_a_page_share_an_id(drawn):
+    """Nor do twins that differ in nothing but their alt text."""
+    twin = page.figure(line(), alt="Another.", caption=WORDS["caption"])
+    other = page.figure(line((3, 2, 1)), **WORDS)
+    found = [name for one in (drawn, twin, other) for name in ids(one.html)]
+    assert len(found) > 30
+    assert len(found) == len(set(found))
+
+
+def test_every_reference_inside_a_figure_finds_its_target(drawn):
+    wanted = re.findall(r"url\(#([^)]+)\)", drawn.html)
+    wanted += re.findall(r'href="#([^"]+)"', drawn.html)
+    assert len(wanted) > 3
+    assert set(wanted) <= set(ids(drawn.html))
+
+
+def test_the_same_figure_is_the_same_text_every_time(drawn):
+    assert page.figure(line(), **WORDS).html == drawn.html
+
+
+# --- grids of images ------------------------------------------------------
+
+
+def decoded(html):
+    import base64
+
+    return [
+        Image.open(io.BytesIO(base64.b64decode(data)))
+        for data in re.findall(r'base64,([^"]+)"', html)
+    ]
+
+
+def test_a_grid_shows_every_pixel_with_labels_and_alt_texts():
+    grey = torch.tensor([[[0.0, 1.0]], [[0.5, 0.2]]])[:, None]
+    colour = torch.zeros(2, 3, 2, 2)
+    colour[0, 0] = 1
+    shown = page.images(
+        [grey, colour], row_labels=["digit", "<red>"],
+        column_labels=["clean", "attacked"], **WORDS,
+    )  # fmt: skip
+    alts = re.findall(r'<img alt="([^"]+)"', shown.html)
+    assert alts == [
+        "digit, clean", "digit, attacked", "&lt;red&gt;, clean",
+        "&lt;red&gt;, attacked",
+    ]  # fmt: skip
+    pictures = decoded(shown.html)
+    assert [p.mode for p in pictures] == ["L", "L", "RGB", "RGB"]
+    assert pictures[0].tobytes() == bytes([0, 255])
+    assert pictures[1].tobytes() == bytes([128, 51])
+    assert pictures[2].tobytes() == bytes([255, 0, 0] * 4)
+    assert "image-rendering:pixelated" in shown.html
+    assert f"<figcaption>{WORDS['caption']}</figcaption>" in shown.html
+
+
+@pytest.mark.parametrize(
+    "labels", [(["a", "b"], ["c"]), (["a"], ["c", "d"]), ([], ["c"])]
+)
+def test_a_grid_with_a_label_too_many_or_too_few_is_refused(labels):
+    rows, columns = labels
+    with pytest.raises(ValueError, match="zip"):
+        page.images(
+            [torch.zeros(1, 1, 2, 2)], row_labels=rows, column_labels=columns,
+            **WORDS,
+        )  # fmt: skip
+
+
+# --- tables and sentences -------------------------------------------------
+
+
+def test_a_table_escapes_what_it_is_given():
+    shown = page.table(
+        [["<script>", "a & b"], [page.Html("<b>bold</b>", "bold"), 3]],
+        header=["<i>", "n"], caption='say "x" < y', numbers=[1],
+    )  # fmt: skip
+    assert "<script>" not in shown.html and "<i>" not in shown.html
+    assert "<td>&lt;script&gt;</td>" in shown.html
+    assert '<td class="number">a &amp; b</td>' in shown.html
+    assert "<td><b>bold</b></td>" in shown.html, "Html goes in as it is"
+    assert '<th scope="col">&lt;i&gt;</th>' in shown.html
+    assert "<caption>say &quot;x&quot; &lt; y</caption>" in shown.html
+    assert 'aria-label="say &quot;x&quot; &lt; y"' in shown.html
+    assert 'tabindex="0" role="region"' in shown.html
+    ElementTree.fromstring(shown.html)
+    assert repr(shown).splitlines() == [
+        'say "x" < y', "<i> | n", "<script> | a & b", "bold | 3",
+    ]  # fmt: skip
+
+
+def test_a_table_takes_any_iterable_of_rows():
+    shown = page.table(
+        ((i, i**2) for i in range(3)), header=["i", "square"], caption="c"
+    )
+    assert shown.html.count("<tr>") == 4
+
+
+@pytest.mark.parametrize("row", [[1], [1, 2, 3]])
+def test_a_row_that_does_not_match_the_header_is_refused(row):
+    with pytest.raises(ValueError, match=f"a row has {len(row)} cells, the"):
+        page.table([[1, 2], row], header=["a", "b"], caption="c")
+
+
+def test_a_sentence_is_markdown():
+    shown = page.say("It is **97 %**. ", "  So there.")
+    assert shown._repr_markdown_() == "It is **97 %**. So there."
+    assert repr(shown) == "It is **97 %**. So there."
+
+
+# --- exercises ------------------------------------------------------------
+
+
+def test_only_a_right_answer_passes_where_one_is_required():
+    right = page.Verdict(True, "well done")
+    assert right.require() is right
+    for passed in (False, None):
+        with pytest.raises(AssertionError, match="look again"):
+            page.Verdict(passed, "look again").require()
+
+
+def test_a_verdict_says_in_words_whether_it_passed():
+    shown = {
+        passed: page.Verdict(passed, "because")._repr_markdown_()
+        for passed in (True, False, None)
+    }
+    assert shown[True] == "**✔ Right.** because"
+    assert shown[False] == "**✘ Not yet.** because"
+    assert shown[None] == "**✎ Your turn.** because"
+
+
+# --- plots ----------------------------------------------------------------
+
+NAMES = ("standard", "linf", "l2", "half", "random", "paper", "bound")
+
+
+def test_every_model_has_a_colour_a_marker_and_a_name_of_its_own():
+    assert tuple(plots.COLORS) == NAMES
+    for table in (plots.COLORS, plots.MARKERS, plots.LABELS):
+        assert set(table) == set(NAMES)
+        assert len(set(table.values())) == len(NAMES)
+    assert page.INK not in plots.COLORS.values()
+
+
+def test_curves_are_drawn_in_per_cent_with_bands_and_names():
+    band = {"low": [0.8, 0.4], "high": [1.0, 0.6]}
+    fig = plots.lines(
+        [
+            plots.Curve("linf", [0, 0.1], [0.9, 0.5], **band),
+            plots.Curve("standard", [0, 0.1], [1.0, 0.0], "ours", dashed=True),
+        ],
+        x_label="eps", y_label="accuracy [%]", title="Both",
+    )  # fmt: skip
+    (ax,) = fig.axes
+    drawn = {one.get_label(): one for one in ax.lines}
+    assert set(drawn) == {"l∞-trained", "ours"}
+    assert drawn["ours"].get_linestyle() == "--"
+    robust = drawn["l∞-trained"]
+    assert list(robust.get_ydata()) == [90.0, 50.0]
+    assert robust.get_color() == plots.COLORS["linf"]
+    assert robust.get_marker() == plots.MARKERS["linf"]
+    (band,) = ax.collections
+    corners = band.get_paths()[0].vertices
+    assert {40.0, 60.0, 80.0, 100.0} <= set(corners[:, 1].round(6))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("eps", "accuracy [%]")
+    assert ax.get_title() == "Both"
+    assert ax.get_legend() is not None
+
+
+def test_curves_can_share_a_figure():
+    fig, (left, right) = plots.axes(2, share_y=True)
+    same = plots.lines(
+        [plots.Curve("l2", [1, 2], [0.3, 0.4])], ax=right, legend=False,
+        x_label="x", y_label="y",
+    )  # fmt: skip
+    assert same is fig and not left.lines
+    assert list(right.lines[0].get_ydata()) == [30.0, 40.0]
+    assert right.get_legend() is None
+    assert left.get_shared_y_axes().joined(left, right)
+
+
+def test_the_style_does_not_leak_into_the_readers_figures():
+    before = dict(rcParams)
+    line()
+    with plots.styled():
+        assert rcParams["text.color"] == page.INK
+    assert dict(rcParams) == before
+
+
+def test_signed_images_are_blue_red_and_white():
+    values = torch.tensor([[-2.0, 0.0, 1.0]]).view(1, 1, 1, 3)
+    red, white, blue = plots.signed_colors(values)[0, :, 0].T.tolist()
+    assert (red, white, blue) == ([1, 0, 0], [1, 1, 1], [0.5, 0.5, 1])
+    clipped = plots.signed_colors(values, limit=1.0)[0, :, 0].T.tolist()
+    assert clipped == [[1, 0, 0], [1, 1, 1], [0, 0, 1]]
+    assert bool((plots.signed_colors(torch.zeros(2, 1, 2, 2)) == 1).all())
+
+
+def test_the_drawing_of_the_balls_steps_to_their_edges():
+    for ax, norm in zip(plots.balls(0.3).axes, ("linf", "l2"), strict=True):
+        start, step = (0.62, 0.8), ax.texts[1]
+        delta = torch.tensor(
+            [[b - a for a, b in zip(start, step.xy, strict=True)]]
+        )
+        assert float(norms.length(delta, norm)) == pytest.approx(0.3)
+        tip = ax.lines[0].get_xydata()[0]
+        assert tip.max() <= 1
+
+
+def test_text_drawn_in_the_style_has_the_pages_colour(drawn):
+    texts = re.findall(r"<text[^>]*>", drawn.html)
+    assert len(texts) > 5
+    assert all("fill: currentColor" in text for text in texts)

@@ -1,0 +1,546 @@
+"""Training against a plain re-implementation; resuming; collapse."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from promises import (
+    crafting_leaves_running_statistics_alone,
+    half_perturbs_exactly_half,
+    images,
+    normed_model,
+    seeded,
+    seeds_matter,
+)
+
+from lib import models, norms, training
+from lib.evaluation import accuracy
+from lib.training import Recipe, TrainingCollapsed, perturb, train
+
+
+def weights(model):
+    state = model.state_dict().values()
+    return torch.cat([value.flatten().double() for value in state])
+
+
+def easy(n=64, features=4, seed=0):
+    """Images whose class shows in every pixel, but not without doubt."""
+    y = torch.arange(n) % 2
+    x = (
+        0.25
+        + 0.5 * y[:, None]
+        + 0.2 * torch.rand(n, features, generator=seeded(seed))
+    )
+    return x, y
+
+
+# --- the same updates, written out plainly --------------------------------
+
+
+def plain_training(x, y, recipe, classes):
+    """The loop of ``train`` for a linear model, with no autograd.
+
+    Adam and the one-cycle schedule are written from their formulas; the
+    gradient of the cross-entropy of a linear model is (softmax - 1) W.
+    """
+    n, features = x.shape
+    start = models.build(
+        "linear", seed=recipe.seed, classes=classes, features=features
+    ).state_dict()
+    params = [start[f"1.{k}"].double().numpy() for k in ("weight", "bias")]
+    first, second = ([np.zeros_like(p) for p in params] for _ in "mv")
+    order, noise = seeded(recipe.seed), seeded(recipe.seed)
+    total = recipe.epochs * math.ceil(n / recipe.batch_size)
+    update, losses = 0, []
+    for _ in range(recipe.epochs):
+        losses.append(0.0)
+        rows = torch.randperm(n, generator=order)
+        for part in rows.split(recipe.batch_size):
+            ramp = recipe.warmup * total
+            share = min(1.0, (update + 1) / ramp) if ramp else 1.0
+            images, labels = x[part], y[part].numpy()
+            images = plain_batch(
+                params, images, labels, recipe, share * recipe.eps, noise
+            )
+            wrong, loss = plain_error(params, images, labels)
+            losses[-1] += loss.sum() / n
+            grads = [wrong.T @ images / len(part), wrong.mean(axis=0)]
+            lr, beta = plain_one_cycle(update, total, recipe.lr)
+            update += 1
+            for p, g, m, v in zip(params, grads, first, second, strict=True):
+                m[:] = beta * m + (1 - beta) * g
+                v[:] = 0.999 * v + 0.001 * g * g
+                m_hat, v_hat = m / (1 - beta**update), v / (1 - 0.999**update)
+                p -= lr * m_hat / (np.sqrt(v_hat) + 1e-8)
+    return params, losses
+
+
+def plain_error(params, images, labels):
+    """Softmax minus one-hot labels, and the cross-entropy of each row."""
+    z = images @ params[0].T + params[1]
+    p = np.exp(z - z.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    loss = -np.log(p[np.arange(len(labels)), labels])
+    p[np.arange(len(labels)), labels] -= 1
+    return p, loss
+
+
+def plain_one_cycle(update, total, peak):
+    """Learning rate and first Adam beta: up for 30 %, down for the rest."""
+    top, end = 0.3 * total - 1, total - 1
+    if update <= top:
+        share, (a, b) = update / top, (peak / 25, peak)
+        c, d = 0.95, 0.85
+    else:
+        share, (a, b) = (update - top) / (end - top), (peak, peak / 25e4)
+        c, d = 0.85, 0.95
+    wave = (1 + math.cos(math.pi * share)) / 2
+    return b + (a - b) * wave, d + (c - d) * wave
+
+
+def plain_batch(params, images, labels, recipe, eps, noise):
+    """The images that a batch is trained on, one method after the other."""
+    clean = images.numpy()
+    if recipe.method == "standard":
+        return clean
+    kept = len(clean) // 2 if recipe.method == "half" else 0
+    start = norms.random_in_ball(images[kept:], eps, recipe.norm, noise)
+    x = clean[kept:]
+    if recipe.method == "random":
+        return np.clip(x + start.numpy(), 0, 1)
+    adv = np.clip(x + start.numpy(), 0, 1)
+    for _ in range(recipe.steps):
+        wrong, _ = plain_error(params, adv, labels[kept:])
+        grad = wrong @ params[0]
+        size = recipe.rel_step * eps / recipe.steps
+        if recipe.norm == "linf":
+            delta = np.clip(adv - x + size * np.sign(grad), -eps, eps)
+        else:
+            grad /= np.linalg.norm(grad, axis=1, keepdims=True)
+            delta = adv - x + size * grad
+            length = np.linalg.norm(delta, axis=1, keepdims=True)
+            delta *= np.minimum(1, eps / length)
+        adv = np.clip(x + delta, 0, 1)
+    return np.concatenate([clean[:kept], adv])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", training.METHODS)
+def test_every_method_makes_the_updates_worked_out_by_hand(method, norm):
+    x, y = images(11, (4,)), torch.arange(11) % 3
+    recipe = Recipe(
+        "linear", method, norm=norm, eps=0.2, steps=3, epochs=2,
+        batch_size=4, lr=0.1, warmup=0.5, seed=3,
+    )  # fmt: skip
+    model, history = train(x, y, recipe, progress=False, classes=3, features=4)
+    (weight, bias), losses = plain_training(x, y, recipe, 3)
+    found = model[1].weight.detach().numpy(), model[1].bias.detach().numpy()
+    assert np.allclose(found[0], weight, atol=1e-6)
+    assert np.allclose(found[1], bias, atol=1e-6)
+    assert [row["loss"] for row in history] == pytest.approx(losses, 1e-5)
+
+
+# --- what a batch is trained on -------------------------------------------
+
+
+def test_half_perturbs_the_second_half_and_nothing_else():
+    half_perturbs_exactly_half(perturb)
+
+
+def test_crafting_in_evaluation_mode_leaves_batch_norm_alone():
+    crafting_leaves_running_statistics_alone(perturb)
+
+
+def test_crafting_in_training_mode_moves_batch_norm():
+    model = normed_model().train()
+    before = model[2].norm1.running_mean.clone()
+    x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
+    recipe = Recipe(method="adversarial", eps=0.1, craft_mode="train")
+    perturb(model, x, y, recipe, 0.1, seeded(0))
+    assert model.training
+    assert not torch.equal(model[2].norm1.running_mean, before)
+
+
+def test_batch_norm_sees_one_pass_for_each_update():
+    x, y = images(12, (3, 8, 8)).float(), torch.arange(12) % 4
+    counts = {}
+    for craft_mode in ("eval", "train"):
+        recipe = Recipe(
+            "small_resnet", "adversarial", eps=0.1, steps=3, epochs=2,
+            batch_size=5, craft_mode=craft_mode,
+        )  # fmt: skip
+        model, _ = train(x, y, recipe, progress=False, classes=4, width=2)
+        counts[craft_mode] = int(model[2].norm1.num_batches_tracked)
+    assert counts == {"eval": 2 * 3, "train": 2 * 3 * (1 + 3)}
+
+
+def test_modes_of_single_layers_are_found_again():
+    model = normed_model()
+    model[2].train()
+    before = [module.training for module in model.modules()]
+    x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
+    perturb(model, x, y, Recipe(method="half", eps=0.1), 0.1, seeded(0))
+    assert [module.training for module in model.modules()] == before
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("method", ["adversarial", "half", "random"])
+def test_training_images_stay_in_ball_and_box(method, norm):
+    model = normed_model()
+    x, y = images(8, (3, 8, 8)).float(), torch.arange(8) % 4
+    recipe = Recipe(method=method, norm=norm, eps=0.3)
+    x_adv = perturb(model, x, y, recipe, 0.3, seeded(0))
+    assert bool(((x_adv >= 0) & (x_adv <= 1)).all())
+    assert float(norms.length(x_adv - x, norm).max()) <= 0.3 + 1e-6
+    assert not torch.equal(x_adv, x)
+
+
+def test_eps_grows_during_warm_up_only():
+    x, y = easy(20)
+    recipe = Recipe(
+        "linear", "random", eps=0.4, epochs=5, batch_size=5, warmup=0.5
+    )
+    _, history = train(x, y, recipe, progress=False, classes=2, features=4)
+    # 20 updates, the ramp ends with the 10th; a row notes its last eps
+    assert [row["eps"] for row in history] == pytest.approx(
+        [0.16, 0.32, 0.4, 0.4, 0.4]
+    )
+
+
+# --- what comes back ------------------------------------------------------
+
+
+def test_passes_are_counted_for_every_method():
+    x, y = easy(10)
+    passes = {}
+    for method in training.METHODS:
+        recipe = Recipe(
+            "linear", method, eps=0.1, steps=3, epochs=1, batch_size=4,
+            warmup=0.0,
+        )  # fmt: skip
+        _, (row,) = train(x, y, recipe, progress=False, classes=2, features=4)
+        assert row["forwards"] == row["backwards"]
+        passes[method] = row["forwards"]
+    assert passes == {
+        "standard": 10, "random": 10, "adversarial": 10 * 4,
+        "half": 10 + 3 * 5,
+    }  # fmt: skip
+
+
+def test_a_model_learns_and_comes_back_in_evaluation_mode(digits):
+    part = digits.take(400, 200)
+    held = part.x_test, part.y_test
+    model, history = train(
+        part.x_train, part.y_train,
+        Recipe("linear", epochs=4, batch_size=20, lr=0.02),
+        held_out=held, progress=False,
+    )  # fmt: skip
+    assert not model.training
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert history[-1]["accuracy"] > 0.9
+    seen = accuracy(model, *held).value
+    assert history[-1]["held_out_accuracy"] == seen > 0.75
+
+
+def test_adversarial_training_makes_a_linear_model_robust():
+    from promises import exact_margins
+
+    x, y = easy(80)
+    x = torch.cat([x, 0.5 + 0.01 * (2 * y[:, None] - 1)], dim=1).double()
+    robust = {}
+    for method in ("standard", "adversarial"):
+        recipe = Recipe(
+            "linear", method, eps=0.1, epochs=30, batch_size=20, lr=0.3
+        )
+        model, _ = train(x, y, recipe, progress=False, classes=2, features=5)
+        worst = exact_margins(model, x, y, 0.1, "linf")
+        robust[method] = float((worst > 0).double().mean())
+    assert robust["adversarial"] == 1.0 > robust["standard"]
+
+
+def test_the_seed_and_nothing_else_decides():
+    seeds_matter(train)
+
+
+def test_training_leaves_the_global_chance_and_the_images_alone():
+    x, y = easy(12)
+    kept, state = x.clone(), torch.get_rng_state()
+    recipe = Recipe("linear", "adversarial", eps=0.1, epochs=1)
+    train(x, y, recipe, progress=False, classes=2, features=4)
+    assert torch.equal(x, kept)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_bfloat16_passes_keep_float32_weights():
+    x, y = easy(16)
+    recipe = Recipe("linear", "adversarial", eps=0.1, epochs=2, lr=0.1)
+    full, _ = train(x, y, recipe, progress=False, classes=2, features=4)
+    short, _ = train(
+        x, y, replace(recipe, precision="bfloat16"), progress=False,
+        classes=2, features=4,
+    )  # fmt: skip
+    assert short[1].weight.dtype == torch.float32
+    assert not torch.equal(weights(short), weights(full))
+    assert torch.allclose(weights(short), weights(full), atol=0.05)
+
+
+def test_the_progress_bar_shows_loss_accuracy_and_time_left(capsys):
+    x, y = easy(50)
+    recipe = Recipe("linear", epochs=2, batch_size=1, lr=0.1)
+    train(x, y, recipe, classes=2, features=4)
+    shown = capsys.readouterr().err
+    for part in ("standard eps=0", "loss=", "accuracy=", "%|", "<"):
+        assert part in shown
+    train(x, y, recipe, progress=False, classes=2, features=4)
+    assert capsys.readouterr().err == ""
+
+
+# --- interrupted and resumed ----------------------------------------------
+
+RUNS = {
+    "linear": (
+        Recipe("linear", "adversarial", eps=0.2, steps=2, epochs=4,
+               batch_size=5, lr=0.1),
+        (4,), {"features": 4},
+    ),
+    "batch norm": (
+        Recipe("small_resnet", "half", norm="l2", eps=0.5, steps=2, epochs=3,
+               batch_size=5),
+        (3, 8, 8), {"width": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 3, 5, 8])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_resumed_after_an_interruption_has_the_same_bits(
+    tmp_path, monkeypatch, name, stop_after
+):
+    recipe, shape, options = RUNS[name]
+    x, y = images(13, shape).float(), torch.arange(13) % 3
+    options = {"progress": False, "classes": 3, **options}
+    expected, history = train(x, y, recipe, **options)
+
+    done, update = 0, training._update
+
+    def interrupted(*args):
+        nonlocal done
+        if done == stop_after:
+            raise KeyboardInterrupt
+        done += 1
+        return update(*args)
+
+    file = tmp_path / "deep" / "run.pt"
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(x, y, recipe, resume=file, **options)
+    torch.manual_seed(99)  # the global chance plays no part
+    model, found = train(x, y, recipe, resume=file, **options)
+    assert torch.equal(weights(model), weights(expected))
+    for row in (*found, *history):
+        assert row.pop("seconds") >= 0
+    assert found == history
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
+    x, y = easy(10)
+    recipe = Recipe("linear", epochs=2)
+    options = {
+        "resume": tmp_path / "run.pt", "progress": False, "classes": 2,
+        "features": 4,
+    }  # fmt: skip
+    model, history = train(x, y, recipe, **options)
+    monkeypatch.delattr(training, "_update")
+    again, same = train(x, y, recipe, **options)
+    assert torch.equal(weights(model), weights(again))
+    assert same == history
+
+
+def test_a_kill_while_saving_leaves_the_last_state_whole(
+    tmp_path, monkeypatch
+):
+    x, y = easy(10)
+    recipe, file = Recipe("linear", epochs=3), tmp_path / "run.pt"
+    options = {"progress": False, "classes": 2, "features": 4}
+    expected, _ = train(x, y, recipe, **options)
+    saved, save = 0, torch.save
+
+    def killed(state, path):
+        nonlocal saved
+        saved += 1
+        if saved == 2:
+            path.write_bytes(b"half of a fi")
+            raise KeyboardInterrupt
+        save(state, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(x, y, recipe, resume=file, **options)
+    model, history = train(x, y, recipe, resume=file, **options)
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert torch.equal(weights(model), weights(expected))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": Recipe("linear", epochs=2, seed=1)},
+        {"recipe": Recipe("linear", epochs=2, lr=0.1)},
+        {"x": easy(10)[0].flip(0)},
+        {"y": 1 - easy(10)[1]},
+        {"x": easy(200)[0], "y": easy(200)[1]},
+    ],
+    ids=["seed", "lr", "images", "labels", "more images"],
+)
+def test_the_state_of_another_run_is_refused(tmp_path, change):
+    x, y = easy(10)
+    same = {"x": x, "y": y, "recipe": Recipe("linear", epochs=2)}
+    options = {
+        "resume": tmp_path / "run.pt", "progress": False, "classes": 2,
+        "features": 4,
+    }  # fmt: skip
+    train(**same, **options)
+    with pytest.raises(ValueError, match="other settings or other images"):
+        train(**(same | change), **options)
+
+
+@pytest.mark.parametrize("length", [0, 10, 700])
+def test_a_damaged_state_is_a_clear_error(tmp_path, length):
+    x, y = easy(10)
+    file = tmp_path / "run.pt"
+    options = {"resume": file, "progress": False, "classes": 2, "features": 4}
+    train(x, y, Recipe("linear", epochs=1), **options)
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"damaged .* delete it"):
+        train(x, y, Recipe("linear", epochs=1), **options)
+
+
+def test_a_state_file_that_would_run_code_is_refused(tmp_path):
+    import pickle
+
+    canary = tmp_path / "ran"
+
+    class Evil:
+        def __reduce__(self):
+            return (canary.touch, ())
+
+    file = tmp_path / "run.pt"
+    file.write_bytes(pickle.dumps(Evil()))
+    x, y = easy(10)
+    with pytest.raises(ValueError, match="damaged"):
+        train(
+            x, y, Recipe("linear", epochs=1), resume=file, progress=False,
+            classes=2, features=4,
+        )  # fmt: skip
+    assert not canary.exists()
+
+
+def test_each_finished_epoch_is_shown_in_evaluation_mode():
+    x, y = easy(10)
+    shown = []
+
+    def watch(model, row):
+        shown.append((row["epoch"], model.training))
+
+    train(
+        x, y, Recipe("linear", epochs=3), progress=False, classes=2,
+        features=4, on_epoch=watch,
+    )  # fmt: skip
+    assert shown == [(1, False), (2, False), (3, False)]
+
+
+# --- collapse -------------------------------------------------------------
+
+LONG = Recipe("linear", epochs=25, batch_size=4, lr=0.05, warmup=0.2)
+
+
+def test_no_model_survives_a_ball_that_holds_every_image():
+    x, y = easy(40)
+    recipe = replace(LONG, method="adversarial", eps=0.5, steps=3)
+    with pytest.raises(TrainingCollapsed, match="Lower lr, raise warmup"):
+        train(x, y, recipe, progress=False, classes=2, features=4)
+
+
+def test_a_learning_rate_that_is_too_large_is_noticed(digits):
+    part = digits.take(210, 10)
+    recipe = Recipe(epochs=12, batch_size=10, lr=30.0)
+    epochs = []
+    with pytest.raises(TrainingCollapsed, match="no better than a constant"):
+        train(
+            part.x_train, part.y_train, recipe, progress=False,
+            on_epoch=lambda _, row: epochs.append(row["epoch"]),
+        )  # fmt: skip
+    assert len(epochs) < 11, "noticed only at the end"
+
+
+def test_training_that_works_is_not_stopped():
+    x, y = easy(40)
+    for method, eps in (("standard", 0.0), ("adversarial", 0.05)):
+        recipe = replace(LONG, method=method, eps=eps, steps=2)
+        _, history = train(x, y, recipe, progress=False, classes=2, features=4)
+        assert len(history) == 25
+
+
+def test_one_large_class_is_not_taken_for_a_collapse():
+    x, _ = easy(40)
+    few = (torch.arange(40) % 20 == 0).long()  # two of forty
+    x[few == 1] = 0.9
+    x[few == 0] *= 0.5
+    recipe = replace(LONG, lr=0.5)
+    _, history = train(x, few, recipe, progress=False, classes=2, features=4)
+    assert history[-1]["accuracy"] == 1.0
+
+
+def test_during_warm_up_nothing_is_stopped():
+    x, y = easy(40)
+    recipe = replace(LONG, method="adversarial", eps=0.5, warmup=1.0)
+    _, history = train(x, y, recipe, progress=False, classes=2, features=4)
+    assert len(history) == 25
+
+
+# --- bad input ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "trades"}, "method must be one of standard, adversarial"),
+        ({"norm": "l1"}, '"linf" or "l2"'),
+        ({"eps": -0.1}, "eps must be a finite number >= 0"),
+        ({"precision": "float16"}, '"float32" or "bfloat16"'),
+        ({"craft_mode": "both"}, '"eval" or "train"'),
+        ({"epochs": 0}, "must be >= 1"),
+        ({"batch_size": 0}, "must be >= 1"),
+        ({"steps": 0}, "must be >= 1"),
+        ({"lr": 0.0}, "lr and rel_step must be finite and > 0"),
+        ({"lr": float("nan")}, "lr and rel_step must be finite and > 0"),
+        ({"rel_step": -1.0}, "lr and rel_step must be finite and > 0"),
+        ({"warmup": 1.5}, r"share of the run, in \[0, 1\]"),
+    ],
+)
+def test_an_unsound_recipe_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(**change)
+
+
+def test_unsound_images_and_labels_are_refused():
+    x, y = easy(10)
+    for images_, labels, message in (
+        (3 * x, y, "normalisation belongs inside"),
+        (x, y[:5], r"shape \(10,\)"),
+        (x, y + 1, r"0 \.\. 1, these span 1 \.\. 2"),
+        (x, y.float(), r"torch\.long"),
+        (x[:0], y[:0], "empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(
+                images_, labels, Recipe("linear"), progress=False, classes=2,
+                features=4,
+            )  # fmt: skip
+    with pytest.raises(ValueError, match="no model named"):
+        train(x, y, Recipe("vgg"), progress=False)
