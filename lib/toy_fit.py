@@ -116,10 +116,13 @@ def fit_network(
     Logistic loss, Adam at 0.005 falling to 0, fresh samples every step. The
     score has shape (n, 1); its sign is the answer.
     """
-    model = nn.Sequential(
-        nn.Linear(toy.d + 1, width), nn.ReLU(), nn.Linear(width, 1)
+    # initialised from the generator below, not from the global state
+    first, last = (
+        nn.utils.skip_init(nn.Linear, *shape)
+        for shape in ((toy.d + 1, width), (width, 1))
     )
-    with torch.no_grad():  # initialised from the generator, not globally
+    model = nn.Sequential(first, nn.ReLU(), last)
+    with torch.no_grad():
         for weight in model.parameters():
             scale = weight.shape[-1] ** -0.5
             weight.uniform_(-scale, scale, generator=generator)

@@ -128,7 +128,7 @@ def test_simulated_counts_carry_interval_and_distance():
 
 RIGHT = {
     "features_needed": (955,), "even_m": (1.645,), "coin_eps": (1.0,),
-    "bayes_half": (1.012,), "most_standard": (0.95263,),
+    "bayes_half": (1.147,), "most_standard": (0.95263,),
     "useful_delta": (1 / 9,), "tight_rule": (4.5, 4.0), "least_d": (101,),
     "weight_of_x1": (2.5,), "advantage": (1.128,),
 }

@@ -245,22 +245,6 @@ def test_a_model_learns_and_comes_back_in_evaluation_mode(digits):
     assert history[-1]["held_out_accuracy"] == seen > 0.75
 
 
-def test_adversarial_training_makes_a_linear_model_robust():
-    from promises import exact_margins
-
-    x, y = easy(80)
-    x = torch.cat([x, 0.5 + 0.01 * (2 * y[:, None] - 1)], dim=1).double()
-    robust = {}
-    for method in ("standard", "adversarial"):
-        recipe = Recipe(
-            "linear", method, eps=0.1, epochs=30, batch_size=20, lr=0.3
-        )
-        model, _ = train(x, y, recipe, progress=False, classes=2, features=5)
-        worst = exact_margins(model, x, y, 0.1, "linf")
-        robust[method] = float((worst > 0).double().mean())
-    assert robust["adversarial"] == 1.0 > robust["standard"]
-
-
 def test_the_seed_and_nothing_else_decides():
     seeds_matter(train)
 
