@@ -298,8 +298,10 @@ RUNS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stop_after", [0, 1, 3, 5, 8])
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    ("name", "stop_after"),
+    [*(("linear", n) for n in (0, 1, 3, 5, 11)), ("batch norm", 4)],
+)
 def test_a_run_resumed_after_an_interruption_has_the_same_bits(
     tmp_path, monkeypatch, name, stop_after
 ):
@@ -440,7 +442,7 @@ def test_each_finished_epoch_is_shown_in_evaluation_mode():
 
 # --- collapse -------------------------------------------------------------
 
-LONG = Recipe("linear", epochs=25, batch_size=4, lr=0.05, warmup=0.2)
+LONG = Recipe("linear", epochs=22, batch_size=4, lr=0.05, warmup=0.2)
 
 
 def test_no_model_survives_a_ball_that_holds_every_image():
@@ -451,8 +453,8 @@ def test_no_model_survives_a_ball_that_holds_every_image():
 
 
 def test_a_learning_rate_that_is_too_large_is_noticed(digits):
-    part = digits.take(210, 10)
-    recipe = Recipe(epochs=12, batch_size=10, lr=30.0)
+    part = digits.take(84, 10)
+    recipe = Recipe(epochs=12, batch_size=4, lr=30.0)
     epochs = []
     with pytest.raises(TrainingCollapsed, match="no better than a constant"):
         train(
@@ -465,9 +467,9 @@ def test_a_learning_rate_that_is_too_large_is_noticed(digits):
 def test_training_that_works_is_not_stopped():
     x, y = easy(40)
     for method, eps in (("standard", 0.0), ("adversarial", 0.05)):
-        recipe = replace(LONG, method=method, eps=eps, steps=2)
+        recipe = replace(LONG, method=method, eps=eps, steps=1)
         _, history = train(x, y, recipe, progress=False, classes=2, features=4)
-        assert len(history) == 25
+        assert len(history) == 22
 
 
 def test_one_large_class_is_not_taken_for_a_collapse():
@@ -482,9 +484,11 @@ def test_one_large_class_is_not_taken_for_a_collapse():
 
 def test_during_warm_up_nothing_is_stopped():
     x, y = easy(40)
-    recipe = replace(LONG, method="adversarial", eps=0.5, warmup=1.0)
+    recipe = replace(
+        LONG, method="adversarial", eps=0.5, warmup=1.0, steps=1
+    )
     _, history = train(x, y, recipe, progress=False, classes=2, features=4)
-    assert len(history) == 25
+    assert len(history) == 22
 
 
 # --- bad input ------------------------------------------------------------
