@@ -28,6 +28,10 @@ PORT ?= 8000
 # Notebooks use this environment's kernel, not one registered elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+# One thread for the pages and the tests: their small batches gain little from
+# a second one, and lose severalfold when the cores are busy with other work.
+book chapter serve test: export OMP_NUM_THREADS ?= 1
 unexport PYTHONPATH
 
 .PHONY: help

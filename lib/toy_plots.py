@@ -131,12 +131,12 @@ def cloud(
     """Classifiers as points in the plane of the two accuracies."""
     _, (ax,) = plots.axes(height=4.2)
     looks = {
-        "tables": ("bayes", ".", 5, 0.35), "linear": ("average", ".", 5, 0.5),
-        "networks": ("x1", "s", 32, 1.0),
+        "tables": ("bayes", "o", 7, 0.6), "linear": ("average", "o", 7, 0.6),
+        "networks": ("x1", "s", 34, 1.0),
     }  # fmt: skip
     with plots.styled():
-        for kind, (standard, robust) in points.items():
-            color, marker, size, alpha = looks[kind]
+        for kind, (color, marker, size, alpha) in looks.items():
+            standard, robust = points[kind]
             standard, robust = np.asarray(standard), np.asarray(robust)
             shown = (standard >= x_lim[0]) & (robust <= 1)
             # a picture inside the drawing: thousands of shapes would make
@@ -151,7 +151,7 @@ def cloud(
                 linewidths=0,
                 label=f"{kind} ({len(standard):,})",
                 rasterized=len(standard) > 500,
-                zorder=2 + (size > 9),
+                zorder=2 + 2 * (size > 9),
             )
         for line in (bound, frontier):
             ax.plot(
@@ -168,7 +168,8 @@ def cloud(
             xlabel="standard accuracy",
             ylabel="accuracy under the shift of size 2η",
         )
-        legend = ax.legend(loc="upper right")
-        for handle in legend.legend_handles:
+        for handle in ax.legend(loc="upper right").legend_handles:
             handle.set_alpha(1)
+            if hasattr(handle, "set_sizes"):
+                handle.set_sizes([30])
     return ax.figure

@@ -37,7 +37,8 @@ def test_pgd(promise, norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize(
-    ("n", "shape"), zip((1, 4, 1, 2, 1), SHAPES, strict=True), ids=str
+    ("n", "shape"),
+    [*zip((1, 4, 1, 2, 1), SHAPES, strict=True)],
 )
 def test_pgd_reaches_the_exact_optimum_for_odd_shapes(n, shape, norm):
     reaches_the_exact_optimum(pgd, norm, shape, n)

@@ -416,7 +416,7 @@ def test_a_state_file_that_would_run_code_is_refused(tmp_path):
             return (canary.touch, ())
 
     file = tmp_path / "run.pt"
-    file.write_bytes(pickle.dumps(Evil()))
+    file.write_bytes(pickle.dumps(Evil(), protocol=2))
     x, y = easy(10)
     with pytest.raises(ValueError, match="damaged"):
         train(
