@@ -32,6 +32,10 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 # One thread for the pages and the tests: their small batches gain little from
 # a second one, and lose severalfold when the cores are busy with other work.
 book chapter serve test: export OMP_NUM_THREADS ?= 1
+
+# The pages are the same with and without a network; BOOK_OFFLINE=0 lets them
+# download the full data sets. Recording always may.
+book chapter serve: export BOOK_OFFLINE ?= 1
 unexport PYTHONPATH
 
 .PHONY: help

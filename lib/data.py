@@ -131,7 +131,7 @@ def load(name: str, *, quiet: bool = False) -> Data:
         raise ValueError(
             f"no data set named {name!r}; there are {', '.join(_READERS)}"
         )
-    found = _find(name)
+    found = _find(name, quiet)
     if not quiet:
         print(
             f"{name}: {len(found.x_train):,} training and "
@@ -156,7 +156,7 @@ _UNREADABLE = (
 )  # fmt: skip
 
 
-def _find(name: str) -> Data:
+def _find(name: str, quiet: bool) -> Data:
     read = _READERS[name]
     chosen = os.environ.get("BOOK_DATA")
     if chosen:
@@ -177,7 +177,8 @@ def _find(name: str) -> Data:
             return read(cache_folder(), "downloaded")
         except (DownloadFailed, OSError) as error:
             # OSError: the cache cannot be written, or the disk is full
-            print(f"{error}\nGoing on with the embedded images.")
+            if not quiet:
+                print(f"{error}\nGoing on with the embedded images.")
     return _EMBEDDED[name]()
 
 

@@ -148,6 +148,15 @@ def lines(
     return ax.figure
 
 
+def legend_above(fig: Figure, ax: Axes) -> None:
+    """One legend for all panels, above them, from the curves of ``ax``."""
+    handles, labels = ax.get_legend_handles_labels()
+    with styled():
+        fig.legend(
+            handles, labels, loc="outside upper center", ncols=len(labels)
+        )
+
+
 def signed_colors(values: Tensor, limit: float | None = None) -> Tensor:
     """Signed images as colours: blue positive, red negative, white zero.
 

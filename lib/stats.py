@@ -18,7 +18,8 @@ class Mean:
 
     With two seeds or more the interval is Student's t over the seeds. With
     one it is what the test images alone allow (Wilson), and says nothing
-    about another seed.
+    about another seed. An accuracy's interval is never narrower than the
+    test images allow.
     """
 
     value: float
@@ -57,15 +58,21 @@ def mean(values: Sequence[float]) -> Mean:
 def over_seeds(seen: Sequence[Accuracy]) -> Mean:
     """Mean accuracy over seeds; see :class:`Mean` for the interval.
 
-    Bounds are cut to [0, 1]. Raises ``ValueError`` for an empty sequence.
+    Bounds lie in [0, 1]. Raises ``ValueError`` for an empty sequence.
     """
     if not seen:
         raise ValueError("there is no accuracy to average")
     if len(seen) == 1:
         return Mean(seen[0].value, *seen[0].interval, 1)
     found = mean([one.value for one in seen])
+    # seeds that agree by chance do not make the test images more numerous
+    total = seen[0].total
+    low, high = Accuracy(round(found.value * total), total).interval
     return Mean(
-        found.value, max(0.0, found.low), min(1.0, found.high), found.seeds
+        found.value,
+        max(0.0, min(low, found.low)),
+        min(1.0, max(high, found.high)),
+        found.seeds,
     )
 
 

@@ -58,8 +58,11 @@ def _bound() -> Finding:
     values = results.load("toy-tradeoff/cloud").values
     total = sum(kind["number"] for kind in values.values())
     above = sum(kind["violations"] for kind in values.values())
-    return f"{above} of {total:,} classifiers above it", not above, (
-        "toy-tradeoff")
+    return (
+        f"{above} of {total:,} classifiers above it",
+        not above,
+        ("toy-tradeoff"),
+    )
 
 
 def _tight() -> Finding:
@@ -89,14 +92,14 @@ def _svm() -> Finding:
     values = results.load("toy-training/svm").values
     gap = max(row["largest_gap"] for row in values["solved"])
     large = [r for r in values["fitted"] if r["n"] >= 100_000]
-    first = next(r for r in values["solved"]
-                 if (r["m"], r["p"]) == (4, 0.95))
+    first = next(r for r in values["solved"] if (r["m"], r["p"]) == (4, 0.95))
     off = max(
         max(abs(r["standard"] - first["standard"]),
             abs(r["robust"] - first["robust"])) for r in large
     )  # fmt: skip
-    accurate = all(r["standard"] > 0.99 and r["robust"] < 0.01
-                   for r in [*large, first])
+    accurate = all(
+        r["standard"] > 0.99 and r["robust"] < 0.01 for r in [*large, first]
+    )
     return (
         f"p = 0.95: {100 * first['standard']:.3f} % and "
         f"{100 * first['robust']:.4f} %; solver within {gap:.0e} in weights,"
@@ -153,8 +156,9 @@ def _adversarial() -> Finding:
     off = max(abs(r["w1"] / r["exact_w1"] - 1) for r in inside)
     held = weak < 0.01 and off < 0.05
     held = held and all(abs(r["robust"] - r["p"]) < 1e-3 for r in inside)
-    held = held and all(r["exact_w1"] == 0 and r["loss"] >= 1 - 1e-9
-                        for r in beyond)
+    held = held and all(
+        r["exact_w1"] == 0 and r["loss"] >= 1 - 1e-9 for r in beyond
+    )
     return (
         f"weak weights below {weak:.0e} of w1, w1 within {100 * off:.1f} %"
         " of the formula; learns nothing for ε_train ≥ 2p-1, so the"
@@ -169,8 +173,10 @@ def _transfer() -> Finding:
     for table in tables:
         made = table["accuracy"][: len(table["models"])]
         for line in made:
-            gap = max(gap, *(a - d for a, d in
-                             zip(line, table["direct"], strict=True)))
+            gap = max(
+                gap,
+                *(a - d for a, d in zip(line, table["direct"], strict=True)),
+            )
     return (
         f"toy: transferred within {100 * gap:.2f} points of direct",
         gap < 0.01, "toy-training",

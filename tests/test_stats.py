@@ -33,6 +33,11 @@ def test_over_seeds_stays_inside_zero_and_one():
     assert found.high == 1.0 and found.low >= 0.0
 
 
+def test_agreeing_seeds_do_not_shrink_the_interval_to_a_point():
+    found = stats.over_seeds([Accuracy(0, 1000)] * 3)
+    assert (found.low, found.high) == Accuracy(0, 1000).interval
+
+
 def test_no_accuracy_is_refused():
     with pytest.raises(ValueError):
         stats.over_seeds([])
