@@ -174,17 +174,3 @@ def advantage(answer: float | None) -> Verdict:
         0.02,
         "eps * sqrt(2 d / pi): the sample size cancels.",
     )
-
-
-# --- from the toy to pixels ----------------------------------------------
-
-
-def planted_eta(answer: float | None) -> Verdict:
-    """eta in pixel units at m = 4, 56 x 56 pixels, noise 0.05."""
-    return _near(
-        answer,
-        4 / 56 * 0.05,
-        1e-5,
-        "In units of the noise eta is "
-        "m / sqrt(d), with d the number of pixels.",
-    )

@@ -131,6 +131,18 @@ def test_the_last_iterate_costs_one_pass_less_and_is_the_last():
     assert torch.equal(spy.seen[-1], last)
 
 
+@pytest.mark.parametrize("keep", ["worst", "last"])
+def test_images_with_a_gradient_of_their_own_give_detached_results(keep):
+    model, x, y = linear_case(3, (1, 5, 3), classes=3)
+    expected = pgd(model, x, y, eps=0.1, keep=keep, random_start=False)
+    leaf = x.clone().requires_grad_()
+    for image in (leaf, leaf * 1):
+        x_adv = pgd(model, image, y, eps=0.1, keep=keep, random_start=False)
+        assert not x_adv.requires_grad
+        assert torch.equal(x_adv, expected)
+    assert leaf.grad is None
+
+
 def test_more_restarts_never_help_the_defender():
     model = waves(48, 4, seed=1)
     x, y = images(10, (3, 4, 4)), torch.arange(10) % 4
