@@ -10,13 +10,19 @@ One module, one subject; import what you need, importing does no work:
 - ``models``      the networks, with normalisation inside
 - ``data``        MNIST, CIFAR-10, Imagenette as tensors
 - ``training``    standard, adversarial, half-half and random-in-ball
-- ``toy``         the paper's provable model
+- ``toy``         the paper's provable model (``toy_svm``: its optima)
+- ``runs``        which preset a chapter runs with (``BOOK_RUN``)
+- ``experiments`` what one recorded point does (``toy_experiments`` too)
 - ``results``     records: settings, values, cost, environment
 - ``checkpoints`` trained weights with their settings beside them
-- ``runs``        which preset a chapter runs with (``BOOK_RUN``)
-- ``page``        what a cell shows: sentences, tables, figures, exercises
+- ``readings``    from records to the numbers of tables and figures
+- ``stats``       means and intervals over seeds
+- ``paper``       the paper's own numbers and the lines of the ledger
+- ``ledger``      the verdicts of "Paper versus ours"
+- ``page``        what a cell shows: sentences, tables, figures
 - ``plots``       the figures' common style
-- ``ledger``      the rows of "Paper versus ours"
+- ``sliders``     interactive figures that need no kernel
+- ``exercises``   checks of the exercises (``toy_exercises`` too)
 """
 
 __version__ = "0.1.0"
