@@ -551,6 +551,7 @@ def test_every_augmented_image_is_a_flip_and_a_shift_of_its_own():
     assert {flip for flip, _, _ in chosen} == {False, True}
     assert {top for _, top, _ in chosen} == set(range(5))
     assert {left for _, _, left in chosen} == set(range(5))
+    assert len(set(chosen)) > 20, "flip, rows and columns hang together"
 
 
 def shifted(image, flip, top, left):

@@ -4,6 +4,7 @@ import io
 import re
 import xml.etree.ElementTree as ElementTree
 
+import matplotlib
 import pytest
 import torch
 from matplotlib import rcParams
@@ -290,11 +291,13 @@ def test_curves_can_share_a_figure():
 
 
 def test_the_style_does_not_leak_into_the_readers_figures():
-    before = dict(rcParams)
-    line()
-    with plots.styled():
-        assert rcParams["text.color"] == page.INK
-    assert dict(rcParams) == before
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        before = dict(rcParams)
+        page.figure(line(), **WORDS)
+        with plots.styled():
+            assert rcParams["text.color"] == page.INK
+        assert dict(rcParams) == before
 
 
 def test_signed_images_are_blue_red_and_white():

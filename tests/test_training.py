@@ -346,11 +346,12 @@ def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch):
     assert same == history
 
 
+@pytest.mark.parametrize("kill_at", [1, 2, 3, 4])
 def test_a_kill_while_saving_leaves_the_last_state_whole(
-    tmp_path, monkeypatch
+    tmp_path, monkeypatch, kill_at
 ):
     x, y = easy(10)
-    recipe, file = Recipe("linear", epochs=3), tmp_path / "run.pt"
+    recipe, file = Recipe("linear", epochs=4), tmp_path / "run.pt"
     options = {"progress": False, "classes": 2, "features": 4}
     expected, _ = train(x, y, recipe, **options)
     saved, save = 0, torch.save
@@ -358,7 +359,7 @@ def test_a_kill_while_saving_leaves_the_last_state_whole(
     def killed(state, path):
         nonlocal saved
         saved += 1
-        if saved == 2:
+        if saved == kill_at:
             path.write_bytes(b"half of a fi")
             raise KeyboardInterrupt
         save(state, path)
@@ -368,7 +369,7 @@ def test_a_kill_while_saving_leaves_the_last_state_whole(
         with pytest.raises(KeyboardInterrupt):
             train(x, y, recipe, resume=file, **options)
     model, history = train(x, y, recipe, resume=file, **options)
-    assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert torch.equal(weights(model), weights(expected))
 
 
@@ -484,9 +485,7 @@ def test_one_large_class_is_not_taken_for_a_collapse():
 
 def test_during_warm_up_nothing_is_stopped():
     x, y = easy(40)
-    recipe = replace(
-        LONG, method="adversarial", eps=0.5, warmup=1.0, steps=1
-    )
+    recipe = replace(LONG, method="adversarial", eps=0.5, warmup=1.0, steps=1)
     _, history = train(x, y, recipe, progress=False, classes=2, features=4)
     assert len(history) == 22
 
