@@ -16,7 +16,7 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -251,11 +251,36 @@ def _read_arrays(path: Path, digest: str) -> dict[str, Tensor]:
         raise RecordError(f"{arrays} is damaged: {error}") from error
 
 
+def later(default: Any) -> Any:
+    """A field of a settings dataclass that came after the first records.
+
+    It is written down only where it differs from ``default``, which has to
+    mean what happened before the field existed. Older records stay equal.
+    """
+    return field(default=default, metadata={"later": True})
+
+
 def _plain(settings: Any) -> dict:
     """Settings as plain JSON values, so that they compare with a file's."""
-    if is_dataclass(settings):
-        settings = asdict(settings)
-    return json.loads(json.dumps(dict(settings)))
+    return json.loads(json.dumps(_as_dict(settings)))
+
+
+def _as_dict(value: Any) -> Any:
+    """``dataclasses.asdict`` without the :func:`later` fields not used."""
+    if is_dataclass(value):
+        value = {
+            each.name: getattr(value, each.name)
+            for each in fields(value)
+            if not (
+                each.metadata.get("later")
+                and getattr(value, each.name) == each.default
+            )
+        }
+    if isinstance(value, Mapping):
+        return {key: _as_dict(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_dict(each) for each in value]
+    return value
 
 
 def _same_settings(name: str, asked: dict, recorded: dict) -> None:

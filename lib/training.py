@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import models
+from . import models, results
 from ._checks import check_images, check_labels
 from .attacks import pgd
 from .evaluation import accuracy, count_passes
@@ -50,7 +50,8 @@ class Recipe:
     learning rate that peaks at ``lr``. ``precision`` is that of the passes
     in training, ``"float32"`` or ``"bfloat16"`` (weights stay float32).
     Perturbations are crafted with the model in evaluation mode if
-    ``craft_mode`` is ``"eval"``.
+    ``craft_mode`` is ``"eval"``. ``augment="crop-flip"`` shifts every image
+    by up to 4 pixels and mirrors half of them before they are perturbed.
     """
 
     model: str = "small_cnn"
@@ -66,6 +67,7 @@ class Recipe:
     precision: str = "float32"
     craft_mode: str = "eval"
     seed: int = 0
+    augment: str = results.later("none")
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
@@ -79,6 +81,8 @@ class Recipe:
             raise ValueError('precision must be "float32" or "bfloat16"')
         if self.craft_mode not in ("eval", "train"):
             raise ValueError('craft_mode must be "eval" or "train"')
+        if self.augment not in ("none", "crop-flip"):
+            raise ValueError('augment must be "none" or "crop-flip"')
         if min(self.epochs, self.batch_size, self.steps) < 1:
             raise ValueError("epochs, batch_size and steps must be >= 1")
         if not (0 < self.lr < math.inf and 0 < self.rel_step < math.inf):
@@ -121,6 +125,27 @@ def perturb(
     return torch.cat([x[:kept], worst])
 
 
+def crop_flip(
+    x: Tensor, generator: torch.Generator | None = None, pad: int = 4
+) -> Tensor:
+    """Random shifts by up to ``pad`` pixels (black comes in), random mirror.
+
+    The usual augmentation of CIFAR-10 for a batch ``x`` (n, c, h, w), every
+    image on its own; ``generator`` is on the device of ``x``.
+    """
+    n, _, height, width = x.shape
+    options = {"generator": generator, "device": x.device}
+    shift = torch.randint(0, 2 * pad + 1, (2, n, 1), **options)
+    mirrored = torch.rand(n, 1, **options) < 0.5
+    rows = shift[0] + torch.arange(height, device=x.device)
+    columns = torch.arange(width, device=x.device).expand(n, -1)
+    columns = shift[1] + torch.where(mirrored, columns.flip(1), columns)
+    image = torch.arange(n, device=x.device)[:, None, None]
+    padded = F.pad(x, [pad] * 4)
+    picked = padded[image, :, rows[:, :, None], columns[:, None, :]]
+    return picked.permute(0, 3, 1, 2)
+
+
 class _Run:
     """The state of one training run, which a file can hold and restore."""
 
@@ -128,6 +153,8 @@ class _Run:
         self.recipe = recipe
         self.model = models.build(recipe.model, seed=recipe.seed, **options)
         self.model.to(x.device, x.dtype)
+        if x.dim() == 4 and x.shape[1] > 1:
+            self.model.to(memory_format=torch.channels_last)
         batches = -(-len(x) // recipe.batch_size)
         self.updates = recipe.epochs * batches
         self.optimiser = torch.optim.Adam(self.model.parameters())
@@ -286,6 +313,10 @@ def _update(
         x.device.type, torch.bfloat16,
         enabled=run.recipe.precision == "bfloat16",
     )  # fmt: skip
+    if run.recipe.augment == "crop-flip":
+        x = crop_flip(x, run.noise)
+    if x.dim() == 4 and x.shape[1] > 1:  # colour: the faster layout
+        x = x.contiguous(memory_format=torch.channels_last)
     with half:
         x_adv = perturb(run.model, x, y, run.recipe, eps, run.noise)
         logits = run.model(x_adv).float()

@@ -399,7 +399,7 @@ def refuses_training_mode(measure):
     """``measure(model, x, y)`` wants ``model.eval()`` first, in all parts."""
     x, y = images(4, (3, 8, 8)).float(), torch.tensor([0, 1, 2, 3])
     model = normed_model()
-    model[2].norm1.train()  # one layer is enough
+    model[3].norm1.train()  # one layer is enough
     try:
         measure(model, x, y)
     except ValueError as error:

@@ -491,3 +491,22 @@ def test_missing_and_foreign_weights_are_clear_errors(weights):
     ):
         with pytest.raises(RecordError, match=message):
             checkpoints.from_record(replace(record, **change))
+
+
+@dataclass(frozen=True)
+class Grown:
+    """Settings with a field that came after the first records."""
+
+    n: int = 3
+    noise: float = results.later(0.0)
+
+
+def test_a_later_field_leaves_older_records_equal(folders, monkeypatch):
+    in_mode(monkeypatch, "full")
+    load_or_run("old", {"n": 3}, Runner({"value": 1}))
+    in_mode(monkeypatch, "recorded")
+    assert load_or_run("old", Grown(), refuse).values == {"value": 1}
+    with pytest.raises(RecordError, match="noise"):
+        load_or_run("old", Grown(noise=0.1), refuse)
+    nested = results._plain({"points": (Grown(noise=0.1), Grown())})
+    assert nested == {"points": [{"n": 3, "noise": 0.1}, {"n": 3}]}

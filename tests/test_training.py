@@ -155,12 +155,12 @@ def test_crafting_in_evaluation_mode_leaves_batch_norm_alone():
 
 def test_crafting_in_training_mode_moves_batch_norm():
     model = normed_model().train()
-    before = model[2].norm1.running_mean.clone()
+    before = model[3].norm1.running_mean.clone()
     x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
     recipe = Recipe(method="adversarial", eps=0.1, craft_mode="train")
     perturb(model, x, y, recipe, 0.1, seeded(0))
     assert model.training
-    assert not torch.equal(model[2].norm1.running_mean, before)
+    assert not torch.equal(model[3].norm1.running_mean, before)
 
 
 def test_batch_norm_sees_one_pass_for_each_update():
@@ -172,13 +172,13 @@ def test_batch_norm_sees_one_pass_for_each_update():
             batch_size=5, craft_mode=craft_mode,
         )  # fmt: skip
         model, _ = train(x, y, recipe, progress=False, classes=4, width=2)
-        counts[craft_mode] = int(model[2].norm1.num_batches_tracked)
+        counts[craft_mode] = int(model[3].norm1.num_batches_tracked)
     assert counts == {"eval": 2 * 3, "train": 2 * 3 * (1 + 3)}
 
 
 def test_modes_of_single_layers_are_found_again():
     model = normed_model()
-    model[2].train()
+    model[3].train()
     before = [module.training for module in model.modules()]
     x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
     perturb(model, x, y, Recipe(method="half", eps=0.1), 0.1, seeded(0))
@@ -531,3 +531,45 @@ def test_unsound_images_and_labels_are_refused():
             )  # fmt: skip
     with pytest.raises(ValueError, match="no model named"):
         train(x, y, Recipe("vgg"), progress=False)
+
+
+# --- augmentation ---------------------------------------------------------
+
+
+def test_crop_flip_shifts_and_mirrors_each_image_on_its_own():
+    x = torch.rand(64, 3, 5, 6, generator=seeded(0)) + 0.1  # no black pixel
+    out = training.crop_flip(x, seeded(1), pad=2)
+    padded = torch.nn.functional.pad(x, [2] * 4)
+    seen = set()
+    for before, after in zip(padded, out, strict=True):
+        found = {
+            (i, j, flip)
+            for i in range(5) for j in range(5) for flip in (False, True)
+            if torch.equal(
+                before[:, i : i + 5, j : j + 6].flip(2) if flip
+                else before[:, i : i + 5, j : j + 6], after
+            )
+        }  # fmt: skip
+        assert len(found) == 1, "not a shifted or mirrored copy"
+        seen |= found
+    assert {i for i, _, _ in seen} == {j for _, j, _ in seen} == set(range(5))
+    assert {flip for _, _, flip in seen} == {False, True}
+    assert len(seen) > 20, "images move together"
+    assert torch.equal(out, training.crop_flip(x, seeded(1), pad=2))
+
+
+def test_augmentation_is_off_unless_asked_for():
+    x, y = images(12, (3, 8, 8)), torch.arange(12) % 2
+    settings = {"epochs": 1, "batch_size": 4, "warmup": 0.0}
+    plain, with_it = (
+        weights(
+            train(
+                x, y, Recipe("small_resnet", augment=name, **settings),
+                progress=False, width=2, classes=2,
+            )[0]
+        )
+        for name in ("none", "crop-flip")
+    )  # fmt: skip
+    assert not torch.equal(plain, with_it)
+    with pytest.raises(ValueError, match="augment"):
+        Recipe(augment="mixup")
