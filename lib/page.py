@@ -92,11 +92,13 @@ def table(
 
     body = "".join(line(row, "td") for row in rows)
     label = _escape(caption)
+    # the caption stands outside the part that scrolls, so that it wraps
     markup = (
+        f'<figure class="book-figure"><figcaption>{label}</figcaption>'
         f'<div class="book-scroll" tabindex="0" role="region" '
         f'aria-label="{label}"><table class="book-table">'
-        f"<caption>{label}</caption><thead>{line(header, 'th')}</thead>"
-        f"<tbody>{body}</tbody></table></div>"
+        f"<thead>{line(header, 'th')}</thead>"
+        f"<tbody>{body}</tbody></table></div></figure>"
     )
     plain = "\n".join(" | ".join(map(str, row)) for row in [header, *rows])
     return Html(markup, f"{caption}\n{plain}")

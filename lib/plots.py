@@ -149,11 +149,15 @@ def lines(
 
 
 def legend_above(fig: Figure, ax: Axes) -> None:
-    """One legend for all panels, above them, from the curves of ``ax``."""
+    """One legend for all panels, above them, from the curves of ``ax``.
+
+    Up to four entries stand in one row, more in rows of three.
+    """
     handles, labels = ax.get_legend_handles_labels()
+    columns = len(labels) if len(labels) <= 4 else 3
     with styled():
         fig.legend(
-            handles, labels, loc="outside upper center", ncols=len(labels)
+            handles, labels, loc="outside upper center", ncols=columns
         )
 
 

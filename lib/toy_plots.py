@@ -67,8 +67,9 @@ def chart(
 ) -> Figure:
     """Exact curves and measured points in one panel; returns the figure.
 
-    ``at`` draws named upright lines; ``legend`` is its place, None for no
-    legend. Values are drawn as they come (no percentages).
+    ``at`` draws named upright lines; ``legend`` is its place, "above" the
+    panel included, None for no legend. Values are drawn as they come (no
+    percentages).
     """
     if ax is None:
         _, (ax,) = plots.axes()
@@ -92,8 +93,10 @@ def chart(
             ax.set_xlim(*x_lim)
         if y_lim:
             ax.set_ylim(*y_lim)
-        if legend:
+        if legend not in (None, "above"):
             ax.legend(loc=legend)
+    if legend == "above":
+        plots.legend_above(ax.figure, ax)
     return ax.figure
 
 
@@ -168,8 +171,9 @@ def cloud(
             xlabel="standard accuracy",
             ylabel="accuracy under the shift of size 2η",
         )
-        for handle in ax.legend(loc="upper right").legend_handles:
-            handle.set_alpha(1)
-            if hasattr(handle, "set_sizes"):
-                handle.set_sizes([30])
+    plots.legend_above(ax.figure, ax)
+    for handle in ax.figure.legends[0].legend_handles:
+        handle.set_alpha(1)
+        if hasattr(handle, "set_sizes"):
+            handle.set_sizes([30])
     return ax.figure

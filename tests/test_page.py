@@ -191,7 +191,7 @@ def test_a_table_escapes_what_it_is_given():
     assert '<td class="number">a &amp; b</td>' in shown.html
     assert "<td><b>bold</b></td>" in shown.html, "Html goes in as it is"
     assert '<th scope="col">&lt;i&gt;</th>' in shown.html
-    assert "<caption>say &quot;x&quot; &lt; y</caption>" in shown.html
+    assert "<figcaption>say &quot;x&quot; &lt; y</figcaption>" in shown.html
     assert 'aria-label="say &quot;x&quot; &lt; y"' in shown.html
     assert 'tabindex="0" role="region"' in shown.html
     ElementTree.fromstring(shown.html)
