@@ -1,4 +1,4 @@
-"""Checks of the exercises of the chapters on attacks and training.
+"""Checks of the exercises of the chapters on attacks, training, evaluation.
 
 Each takes an answer and returns a ``page.Verdict`` that says in words what
 is wrong. An answer of ``None`` (or a function that still returns ``None``)
@@ -168,4 +168,89 @@ def trade_off(answer: dict[str, str] | None, truth: dict[str, str]) -> Verdict:
         False,
         "Not what was measured: " + ", ".join(wrong) + ". Look at the table "
         "again: which column moves which way as eps grows?",
+    )
+
+
+def sample_size(answer: float | None, share: float = 0.9) -> Verdict:
+    """Exercise: images for a half width of one point at ``share``."""
+    if answer is None:
+        return _OPEN
+    right = 1.96**2 * share * (1 - share) / 0.01**2
+    if abs(answer / right - 1) < 0.03:
+        return Verdict(
+            True,
+            f"About {right:,.0f}. For half a point it would be four times "
+            "as many.",
+        )
+    if abs(answer / right / 4 - 1) < 0.03:
+        return Verdict(
+            False, "With that many the *whole* interval is one point wide; "
+            "its half may be.",
+        )  # fmt: skip
+    if answer < 1:
+        return Verdict(False, "The answer is a number of images, not a share.")
+    half = 1.96 * (share * (1 - share) / answer) ** 0.5
+    return Verdict(
+        False,
+        f"With {answer:,.0f} images the half width is {100 * half:.2f} "
+        "points, not 1. Solve the formula for n.",
+    )
+
+
+def both_attacks(answer: float | None) -> Verdict:
+    """Exercise: robust accuracy from what two attacks leave standing."""
+    if answer is None:
+        return _OPEN
+    if abs(answer - 2 / 6) < 1e-6:
+        return Verdict(True, "Two images withstand both attacks.")
+    if abs(answer - 3 / 6) < 1e-6:
+        return Verdict(
+            False,
+            "3/6 is what the better attack leaves on its own. The adversary "
+            "may choose, for each image, the attack that works.",
+        )
+    if abs(answer - 5 / 6) < 1e-6:
+        return Verdict(
+            False, "You counted images that withstand *either* attack."
+        )
+    return Verdict(
+        False, "Count the images that neither attack has fooled: `&`."
+    )
+
+
+def see_through(
+    answer: Callable[..., Callable[[Tensor], Tensor] | None],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float = 0.2,
+    levels: int = 7,
+) -> Verdict:
+    """Exercise: the same outputs as behind rounded pixels, with a slope."""
+    made = answer(model, levels)
+    if made is None:
+        return _OPEN
+    with torch.no_grad():
+        expected = model((x * levels).round() / levels)
+        same = torch.allclose(made(x), expected, atol=1e-4)
+    if not same:
+        return Verdict(
+            False,
+            "Its outputs differ from those of the network behind rounded "
+            "pixels. Forward, the rounding has to stay.",
+        )
+    x_adv = attacks.pgd(made, x, y, eps=eps, steps=20)
+    with torch.no_grad():
+        left = float((made(x_adv).argmax(1) == y).float().mean())
+        before = float((expected.argmax(1) == y).float().mean())
+    if left > before / 2:
+        return Verdict(
+            False,
+            f"The outputs are right, but PGD at eps = {eps} still leaves "
+            f"{left:.0%} of {before:.0%} standing: the gradient is blind. "
+            "Let it flow around the rounding.",
+        )
+    return Verdict(
+        True,
+        f"PGD leaves {left:.0%} of {before:.0%}: there was no robustness.",
     )

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy.stats import norm
 
+from . import toy_pixels
 from .page import Verdict
 from .toy import Toy
+from .toy_planted import NOISE
 
 
 def _near(
@@ -173,4 +176,44 @@ def advantage(answer: float | None) -> Verdict:
         0.02 * math.sqrt(2 * 5000 / math.pi),
         0.02,
         "eps * sqrt(2 d / pi): the sample size cancels.",
+    )
+
+
+# --- from the toy to pixels ----------------------------------------------
+
+
+def planted_eta(answer: float | None) -> Verdict:
+    """eta in pixel units at m = 4 on 56 x 56 pixels."""
+    return _near(
+        answer,
+        4 / 56 * NOISE,
+        1e-5,
+        "In units of the noise eta is m / sqrt(d), d the number of pixels; "
+        "one unit of noise is 0.05 of the pixel range.",
+    )
+
+
+def half_eps(
+    answer: float | None, w: np.ndarray, b: float, split: toy_pixels.Split
+) -> Verdict:
+    """eps at which half of the images fall, no box, for a linear rule."""
+    margins = toy_pixels.worst_margins(w, b, split, 0.0)
+    right = float(np.median(margins) / np.abs(w).sum())
+    return _near(
+        answer,
+        right,
+        0.005 * right,
+        "An image falls once eps * ||w||_1 reaches its margin "
+        "y (w.x + b). Which margin do half of the images exceed?",
+    )
+
+
+def last_eps(answer: float | None, split: toy_pixels.Split) -> Verdict:
+    """eps from which robust training (no box) keeps zero weights."""
+    return _near(
+        answer,
+        toy_pixels.last_eps(split),
+        1e-3,
+        "At w = 0 the best bias pulls both classes equally, so the mean "
+        "of r y x_i is proportional to a difference of class means.",
     )

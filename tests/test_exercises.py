@@ -29,6 +29,9 @@ def test_no_answer_is_neither_right_nor_wrong(model, batch):
         exercises.half_batch(lambda *_: None, model, *batch),
         exercises.targeted(lambda *_: None, model, *batch),
         exercises.trade_off({"a": None}, {"a": "up"}),
+        exercises.sample_size(None),
+        exercises.both_attacks(None),
+        exercises.see_through(lambda *_: None, model, *batch),
     ):
         assert verdict.passed is None
 
@@ -135,3 +138,41 @@ def test_trade_off_names_the_wrong_lines():
     assert exercises.trade_off(dict(truth), truth).passed
     verdict = exercises.trade_off({"a": "up", "b": "up"}, truth)
     assert verdict.passed is False and "b" in verdict.message
+
+
+def test_sample_size():
+    right = 1.96**2 * 0.09 * 1e4
+    assert exercises.sample_size(round(right)).passed
+    for answer, hint in (
+        (4 * right, "whole"), (right / 4, "2.00 points"), (0.9, "share"),
+    ):  # fmt: skip
+        verdict = exercises.sample_size(answer)
+        assert verdict.passed is False and hint in verdict.message, answer
+
+
+def test_both_attacks():
+    assert exercises.both_attacks(2 / 6).passed
+    for answer, hint in ((3 / 6, "may choose"), (5 / 6, "either"), (0, "&")):
+        verdict = exercises.both_attacks(answer)
+        assert verdict.passed is False and hint in verdict.message, answer
+
+
+def test_see_through(model, batch):
+    def around(model, levels):
+        return lambda x: model(
+            x + ((x * levels).round() / levels - x).detach()
+        )
+
+    def still_flat(model, levels):
+        return lambda x: model((x * levels).round() / levels)
+
+    def no_rounding(model, levels):
+        return model
+
+    x, _ = batch
+    y = still_flat(model, 50)(x).argmax(1)
+    ball = {"eps": 0.2, "levels": 50}
+    assert exercises.see_through(around, model, x, y, **ball).passed
+    for answer, hint in ((still_flat, "blind"), (no_rounding, "differ")):
+        verdict = exercises.see_through(answer, model, x, y, **ball)
+        assert verdict.passed is False and hint in verdict.message

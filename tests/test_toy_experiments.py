@@ -131,12 +131,14 @@ RIGHT = {
     "bayes_half": (1.147,), "most_standard": (0.95263,),
     "useful_delta": (1 / 9,), "tight_rule": (4.5, 4.0), "least_d": (101,),
     "weight_of_x1": (2.5,), "advantage": (1.128,),
+    "planted_eta": (0.0035714,),
 }
 WRONG = {
     "features_needed": (954,), "even_m": (3,), "coin_eps": (2.0,),
     "bayes_half": (2.0,), "most_standard": (0.99,), "useful_delta": (0.9,),
     "tight_rule": (2.0, 3.0), "least_d": (100,), "weight_of_x1": (30.0,),
     "advantage": (50.0,),
+    "planted_eta": (0.0714,),
 }
 
 
@@ -147,6 +149,21 @@ def test_checks_take_the_right_answer_only(name):
     wrong = check(*WRONG[name])
     assert wrong.passed is False and len(wrong.message) > 30
     assert check(*[None] * len(RIGHT[name])).passed is None
+
+
+def test_checks_on_pixels_take_the_right_answer_only():
+    x = np.array([[0.2, 0.9], [0.6, 0.1], [0.4, 0.8], [0.5, 0.6]])
+    split, w = (x, np.array([1.0, -1, 1, -1])), np.array([0.5, 1.5])
+    half = toy_exercises.half_eps
+    # margins at b = -1: 0.45, 0.55, 0.4, -0.15
+    assert half(0.425 / 2, w, -1.0, split).passed
+    wrong = half(0.425, w, -1.0, split)
+    assert wrong.passed is False and "||w||_1" in wrong.message
+    assert half(None, w, -1.0, split).passed is None
+    last = toy_exercises.last_eps
+    assert last(0.25, split).passed  # means differ by 0.25 and by 0.5
+    assert last(0.5, split).passed is False
+    assert last(None, split).passed is None
 
 
 def test_check_of_the_hinge_threshold():
@@ -203,6 +220,24 @@ def broken(name, change, monkeypatch):
      lambda v: v["tables"][0]["accuracy"][0].__setitem__(1, 0.5)),
     ("C20", "toy-training/noise",
      lambda v: [r.update(robust=0.5) for r in v["rows"]]),
+    ("C17", "toy-pixels/transfer",
+     lambda v: v["tables"][0]["right"][1].__setitem__(1, v["total"])),
+    ("C18, Fig. 5a-b, Tab. 5", "toy-pixels/linear",
+     lambda v: v["resampled"][0]["robust"].update(l1=50.0)),
+    ("C18, Fig. 5a-b, Tab. 5", "toy-pixels/linear",
+     lambda v: v["robust"].update(weak_share=0.05)),
+    ("C18, Fig. 5a-b, Tab. 5", "toy-pixels/linear",
+     lambda v: v["robust"]["test"].update(standard=1900)),
+    ("C18, Fig. 5a-b, Tab. 5", "toy-pixels/linear",
+     lambda v: v["robust"]["test"].update(robust_box=250)),
+    ("C19, Fig. 5c", "toy-pixels/selection",
+     lambda v: v["rows"][-1].update(robust_box=1600)),
+    ("C19, Fig. 5c", "toy-pixels/selection",
+     lambda v: v["rows"][0].update(standard=1900)),
+    ("C20", "toy-pixels/noise",
+     lambda v: [r.update(correlation=0.2) for r in v["rows"]]),
+    ("C20", "toy-pixels/noise",
+     lambda v: [r.update(robust_box=1000) for r in v["rows"]]),
 ])
 def test_a_changed_record_changes_the_verdict(
     ident, name, change, monkeypatch
