@@ -6,10 +6,21 @@ One module, one subject; import what you need, importing does no work:
 
 - ``norms``       balls of radius eps: project, random start, steepest step
 - ``attacks``     FGSM, PGD, the exact attack on linear models
-- ``evaluation``  accuracy with intervals, robust accuracy, sanity checks
+- ``apgd``        Auto-PGD, which chooses its own step lengths
+- ``blackbox``    Square, which asks for answers and for no gradient
+- ``counting``    accuracy with its interval, the passes of a model
+- ``evaluation``  robust accuracy, worst case for each example
+- ``protocols``   what it rests on: quick, strong (``cascade`` at work)
+- ``sanity``      the red flags of an evaluation
 - ``models``      the networks, with normalisation inside
 - ``data``        MNIST, CIFAR-10, Imagenette as tensors
-- ``training``    standard, adversarial, half-half and random-in-ball
+- ``recipes``     settings of a training run, and the named ones
+- ``objectives``  the loss of a batch for each method: PGD, free, TRADES
+- ``training``    the loop around them, interrupted and resumed
+- ``averaging``   a moving average of the weights
+- ``overfitting`` validation images: the best epoch, and a warning
+- ``distributed`` the same training on many processes (``processes``,
+  ``streams``); ``restricted_imagenet``: photographs for it
 - ``toy``         the paper's provable model (``toy_svm``: its optima)
 - ``runs``        which preset a chapter runs with (``BOOK_RUN``)
 - ``experiments`` what one recorded point does (``toy_experiments`` too)

@@ -15,7 +15,10 @@ import torch
 from torch import nn
 
 from . import data, evaluation, results, runs, training
-from .training import Recipe
+from .attacks import step_sizes
+from .counting import Accuracy
+from .protocols import plain_pgd
+from .recipes import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def training_grid(plan: Plan) -> dict[str, Point]:
     return points
 
 
-def _counts(seen: evaluation.Accuracy) -> dict:
+def _counts(seen: Accuracy) -> dict:
     return {"correct": seen.correct, "total": seen.total}
 
 
@@ -192,13 +195,20 @@ def _attack(
 ) -> dict:
     """Counts of one attack, with its settings and what it cost."""
     norm, eps = pair
-    weaker = {"schedule": "constant", "losses": ("ce",)} if quick else {}
+    losses = ("ce",) if quick else ("ce", "margin")
+    schedule = "constant" if quick else "cosine"
     seen = evaluation.robust_accuracy(
-        model, *test, eps=eps, norm=norm, steps=steps, generator=noise,
-        **weaker,
+        model, *test, eps=eps, norm=norm, generator=noise,
+        protocol=plain_pgd(*losses, steps=steps, schedule=schedule),
     )  # fmt: skip
+    attack = {
+        "name": "pgd", "norm": norm, "eps": eps, "steps": steps,
+        "step_size": step_sizes(eps, steps, None, schedule)[0],
+        "schedule": schedule, "restarts": 1, "losses": list(losses),
+        "random_start": True,
+    }  # fmt: skip
     return {
-        **_counts(seen), "attack": seen.attack,
+        **_counts(seen.count), "attack": attack,
         "forwards": seen.forwards, "backwards": seen.backwards,
     }  # fmt: skip
 
@@ -264,3 +274,47 @@ def training_cost(cost: Cost) -> results.Outcome:
             row["forwards"] = history[0]["forwards"]
             row["backwards"] = history[0]["backwards"]
     return results.Outcome({"rows": list(rows.values())}, {}, part.describe())
+
+
+@dataclass(frozen=True)
+class Race:
+    """Recipes that train on the same images, watched epoch by epoch."""
+
+    recipes: dict[str, Recipe]
+    n_train: int
+    dataset: str = "mnist"
+
+
+def overfitting_race(n_train: int = 3_000, epochs: int = 8) -> Race:
+    """FGSM with a random start beside PGD, on MNIST at eps = 0.3.
+
+    The same number of updates and images for both; the history shows
+    whether FGSM's accuracy on held-out images goes on to mean anything.
+    """
+    settings = {
+        "epochs": epochs, "batch_size": 50, "lr": 5e-3, "validation": 500,
+    }  # fmt: skip
+    return Race(
+        {
+            name: replace(RECIPES[f"mnist-{name}"], **settings)
+            for name in ("fgsm", "pgd")
+        },
+        n_train + settings["validation"],
+    )
+
+
+def watch(race: Race) -> results.Outcome:
+    """Train every recipe and return its history, under its name.
+
+    Values: ``histories``; the rows of ``training.train``, with FGSM and
+    PGD accuracy on images kept out of the training set.
+    """
+    part = data.load(race.dataset, quiet=True).take(race.n_train, 1, 0)
+    part = part.to(runs.device())
+    histories = {
+        name: training.train(
+            part.x_train, part.y_train, recipe, classes=len(part.classes)
+        )[1]
+        for name, recipe in race.recipes.items()
+    }
+    return results.Outcome({"histories": histories}, {}, part.describe())

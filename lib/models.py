@@ -122,11 +122,26 @@ def small_resnet(classes: int = 10, width: int = 32) -> nn.Sequential:
     )
 
 
+def resnet50(classes: int = 9) -> nn.Sequential:
+    """torchvision's ResNet-50, untrained, for photographs (n, 3, h, w).
+
+    The paper's network for Restricted ImageNet, with the normalisation of
+    the authors' library for that data set inside.
+    """
+    from torchvision.models import resnet50 as network
+
+    return nn.Sequential(
+        Normalise((0.4717, 0.4499, 0.3837), (0.2600, 0.2516, 0.2575)),
+        network(num_classes=classes),
+    )
+
+
 MODELS: dict[str, Callable[..., nn.Sequential]] = {
     "linear": linear,
     "small_cnn": small_cnn,
     "paper_cnn": paper_cnn,
     "small_resnet": small_resnet,
+    "resnet50": resnet50,
 }
 
 

@@ -71,9 +71,9 @@ def steepest(grad: Tensor, norm: str) -> Tensor:
     # divide by the largest entry first: squares of tiny entries underflow
     tiny = torch.finfo(grad.dtype).tiny
     peak = grad.flatten(1).abs().amax(dim=1).clamp_min(tiny)
-    grad = grad / _per_row(peak, grad)
+    grad /= _per_row(peak, grad)  # nan_to_num has made it our own
     size = length(grad, norm).clamp_min(tiny)
-    return grad / _per_row(size, grad)
+    return grad.div_(_per_row(size, grad))
 
 
 def random_in_ball(

@@ -130,6 +130,16 @@ def load_or_run_all(
     }
 
 
+def measure(
+    name: str, settings: Any, run: Callable[[Any], Outcome | dict]
+) -> Record:
+    """The record of a run made now; no file is read or written.
+
+    Arguments as in :func:`load_or_run`; :func:`save` writes the record.
+    """
+    return _run(name, settings, _plain(settings), run)
+
+
 def load(name: str, folder: Path = RESULTS) -> Record:
     """Read the record ``name``; raises :class:`RecordError` if it cannot.
 

@@ -13,7 +13,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from lib import attacks, evaluation, models, norms
+from lib import attacks, evaluation, models, norms, protocols
 
 NORMS = ("linf", "l2")
 # How far PGD may stay from the optimum on linear models, as a share of the
@@ -217,13 +217,16 @@ def changes_nothing_at_eps_zero(attack, norm: str):
     assert torch.equal(x_adv, x)
 
 
-def leaves_everything_as_it_was(attack, norm: str):
-    """Inputs, weights, .grad, buffers, modes, flags, the global chance."""
+def leaves_everything_as_it_was(attack, norm: str, mixed: bool = True):
+    """Inputs, weights, .grad, buffers, modes, flags, the global chance.
+
+    ``mixed``: one layer is in training mode, and must stay in it.
+    """
     model = normed_model()
     frozen, *others = model.parameters()
     frozen.requires_grad_(False)
     others[0].grad = torch.ones_like(others[0])
-    model[-2].train()  # one layer in another mode, which must keep it
+    model[-2].train(mixed)
     x = images(4, (3, 8, 8)).float().requires_grad_()
     y = torch.tensor([0, 1, 2, 3])
     before = _picture(model, x, y)
@@ -324,6 +327,120 @@ ATTACK_PROMISES = (
 )
 
 
+# --- attacks that return points and margins -------------------------------
+
+
+def climbs_to_the_exact_optimum(climb, norm: str):
+    """Linear models, two classes: the best point, or a first fooling one."""
+    for eps in (0.05, 0.3, 1.5):
+        model, x, _ = linear_case(12, (1, 5, 3), classes=2, seed=4)
+        y = model(x).argmax(dim=1)
+        worst, lowest = climb(model, x, y, eps=eps, norm=norm, steps=60)
+        assert torch.allclose(lowest, margins(model, worst, y), atol=1e-9)
+        best = exact_margins(model, x, y, eps, norm)
+        assert bool((lowest >= best - 1e-9).all()), "beyond the optimum"
+        assert torch.equal(lowest > 0, best > 0), eps
+        gain = (margins(model, x, y) - best).clamp_min(1e-12)
+        short = ((lowest - best) / gain)[lowest > 0]
+        assert bool((short < SHORT[norm]).all()), f"{short} is missing"
+
+
+def climbs_to_the_exact_optimum_of_a_target(climb, norm: str):
+    """Ten classes: the distance between two logits is as small as it can."""
+    model, x, _ = linear_case(6, (3, 4, 4), classes=10, seed=5)
+    eps = 1e-4 if norm == "linf" else 1e-3  # nobody falls
+    ranks = model(x).argsort(dim=1, descending=True)
+    y, layer = ranks[:, 0], model[1]
+    for k in (1, 3, 9):
+        target = ranks[:, k]
+        spy = Spy(model)
+        climb(spy, x, y, eps=eps, norm=norm, steps=60, target=target)
+        last = spy.seen[-1]
+        assert len(last) == len(x)
+        for i in range(len(x)):
+            pair = torch.stack([y[i], target[i]])
+            exact = attacks.linear_attack(
+                layer.weight[pair], layer.bias[pair], x[i : i + 1],
+                torch.tensor([0]), eps=eps, norm=norm,
+            )  # fmt: skip
+            before, after, best = (
+                model(z)[0, y[i]] - model(z)[0, target[i]]
+                for z in (x[i : i + 1], last[i : i + 1], exact)
+            )
+            assert float((after - best) / (before - best)) < SHORT[norm], k
+
+
+def keeps_the_worst_point_of_each_climb(climb, norm: str):
+    """The answer is, row by row, the worst of all points it looked at."""
+    model = waves(48, 4, seed=4)
+    x = images(40, (3, 4, 4), seed=7)
+    y = model(x).argmax(dim=1)
+    eps = 0.004 if norm == "linf" else 0.01
+    for loss in ("margin", "ce"):
+        spy = Spy(model)
+        settings = {"eps": eps, "norm": norm, "steps": 8, "loss": loss}
+        worst, lowest = climb(spy, x, y, **settings)
+        found = margins(model, worst, y)
+        assert torch.allclose(found, lowest, atol=1e-9)
+        stood = (lowest > 0).nonzero()[:, 0]
+        assert 5 < len(stood), "nobody stands to the end"
+        assert len(spy.seen) == 9, "eight steps and a last look"
+        for row in stood[:5].tolist():
+            alone = Spy(model)
+            climb(alone, x[row : row + 1], y[row : row + 1], **settings)
+            path = torch.cat(alone.seen)
+            seen = margins(model, path, y[row].expand(len(path)))
+            assert abs(float(found[row] - seen.min())) < 1e-6, row
+
+
+def examples_leave_when_they_are_fooled(attack, norm: str):
+    """Each pass shows the model only those that stood until then."""
+    model, x, y = wavy_case()
+    y[:5] = (y[:5] + 1) % 4  # wrong from the beginning
+    spy = Spy(model)
+    eps = 0.01 if norm == "linf" else 0.05
+    _, lowest = attack(spy, x, y, eps=eps, norm=norm, steps=8)
+    sizes = [len(points) for points in spy.seen]
+    assert sizes[0] == 60 and sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] >= int((lowest > 0).sum()) > 0
+    assert sizes[-1] < sizes[1] < 60, "nobody left"
+    spy.seen.clear()
+    attack(spy, x[:5], y[:5], eps=1e-9, norm=norm, steps=8)
+    assert len(spy.seen) == 1, "all are wrong already: one look is enough"
+
+
+def searches_like_a_search(square, norm: str):
+    """More than a third of the way to the optimum of a linear model."""
+    model, x, _ = linear_case(10, (1, 8, 8), classes=2, seed=1)
+    y = model(x).argmax(dim=1)
+    eps = 0.001 if norm == "linf" else 0.005
+    worst, lowest = square(
+        model, x, y, eps=eps, norm=norm, queries=300, generator=seeded(0)
+    )
+    assert torch.allclose(lowest, margins(model, worst, y), atol=1e-12)
+    best = exact_margins(model, x, y, eps, norm)
+    before = margins(model, x, y)
+    assert bool((best > 0).any()), "nobody stands to the end"
+    way = ((before - lowest) / (before - best))[best > 0]
+    assert bool((way <= 1 + 1e-9).all()), "beyond the optimum"
+    assert float(way.min()) > 1 / 3, way
+
+
+def asks_no_gradient(square, norm: str):
+    """As many forward passes as queries, on a model without a slope."""
+
+    class Cut(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.detach()
+
+    model, x, _ = linear_case(4, (1, 6, 6), classes=3)
+    y = model(x).argmax(dim=1)
+    spy = Spy(nn.Sequential(Cut(), model).eval())
+    with evaluation.count_passes(spy) as passes:
+        square(spy, x, y, eps=1e-5, norm=norm, queries=17, generator=seeded(0))
+    assert (passes.forwards, passes.backwards) == (17 * 4, 0)
+
+
 # --- the exact attack -----------------------------------------------------
 
 
@@ -380,7 +497,9 @@ def beats_a_numerical_optimiser(linear_attack, box: bool):
 # --- evaluation -----------------------------------------------------------
 
 
-def counts_exactly_on_linear_models(robust_accuracy, norm: str):
+def counts_exactly_on_linear_models(
+    robust_accuracy, norm: str, protocol="quick"
+):
     """Binary linear models: the count is the exact one, row by row."""
     model, x, _ = linear_case(60, (1, 5, 3), classes=2, seed=2)
     y = model(x).argmax(dim=1)
@@ -389,10 +508,92 @@ def counts_exactly_on_linear_models(robust_accuracy, norm: str):
         truth = exact_margins(model, x, y, eps, norm)
         assert float(truth.abs().min()) > 1e-3 * eps, "a case too close"
         seen = robust_accuracy(
-            model, x, y, eps=eps, norm=norm, steps=100, generator=seeded(0)
+            model, x, y, eps=eps, norm=norm, protocol=protocol,
+            generator=seeded(0),
+        )  # fmt: skip
+        assert torch.equal(seen.correct, truth > 0), eps
+        assert seen.count == evaluation.Accuracy(int((truth > 0).sum()), 60)
+        worst = margins(model, seen.x_adv, y)
+        assert torch.equal(worst > 0, seen.correct), "not the points counted"
+        assert bool((worst >= truth - 1e-9).all()), "outside ball or box"
+
+
+def wavy_case(n: int = 60):
+    """Images on which a wavy model is right: some fall soon, some late."""
+    model = waves(48, 4, seed=2)
+    x = images(n, (3, 4, 4))
+    return model, x, model(x).argmax(dim=1)
+
+
+# Everything that "strong" does, in few passes.
+SMALL = protocols.Protocol(
+    "small",
+    (
+        *protocols.race("ce", "margin", steps=(3, 4)),
+        *protocols.race("dlr", steps=(2, 3, 3), start="random"),
+        *protocols.race("ce", steps=(2, 3), start="random", starts=3),
+        *protocols.race("margin", steps=(2, 3), targets=(1, 2, 4)),
+        protocols.Probe(12, share=0.2, least=3),
+        protocols.Probe(20, masked=True),
+    ),
+    diagnose=True,
+)
+
+
+def races_with_the_nearest_third(robust_accuracy):
+    """The second leg begins where the first has brought the nearest third."""
+    model, x, y = wavy_case()
+    legs = protocols.race("margin", steps=(3, 4))
+
+    def run(model, stages):
+        return robust_accuracy(
+            model, x, y, eps=0.01, protocol=protocols.Protocol("x", stages)
         )
-        assert torch.equal(seen.right, truth > 0), eps
-        assert (seen.correct, seen.total) == (int((truth > 0).sum()), 60)
+
+    first = run(model, legs[:1])
+    left = margins(model, first.x_adv, y)
+    standing = (left > 0).nonzero()[:, 0]
+    assert 9 < len(standing) < 60
+    third = standing[left[standing].argsort()[: -(-len(standing) // 3)]]
+    spy = Spy(model)
+    run(spy, legs)
+    begin = spy.seen[1 + 4]  # all images, then three steps and a look
+    assert torch.equal(begin, first.x_adv[third.sort().values])
+
+
+def targets_the_likeliest_wrong_class(robust_accuracy):
+    """On a linear model a climb ends in the corner that its target names."""
+    eps = 1e-4  # nobody falls, so that everybody is seen at the end
+    model, x, _ = linear_case(8, (1, 5, 3), classes=5)
+    logits = model(x).detach()
+    ranks = logits.argsort(dim=1, descending=True)
+    weight = model[1].weight.detach()
+    for k in (1, 2, 4):
+        spy = Spy(model)
+        stages = (protocols.Climb(5, targets=(k, 7)),)  # 7: no such class
+        robust_accuracy(
+            spy, x, ranks[:, 0], eps=eps,
+            protocol=protocols.Protocol("x", stages),
+        )  # fmt: skip
+        way = (weight[ranks[:, k]] - weight[ranks[:, 0]]).sign().view_as(x)
+        corner = (x + eps * way).clamp(0, 1)
+        assert torch.allclose(spy.seen[-1], corner, atol=1e-9), k
+
+
+def does_not_depend_on_the_batch_size(robust_accuracy, protocol):
+    """The same generator: the same points, counts and passes."""
+    model, x, y = wavy_case(40)
+    found = [
+        robust_accuracy(
+            model, x, y, eps=0.01, protocol=protocol, batch_size=size,
+            generator=seeded(0),
+        )
+        for size in (250, 7, 1)
+    ]  # fmt: skip
+    for other in found[1:]:
+        assert torch.equal(other.correct, found[0].correct)
+        assert torch.allclose(other.x_adv, found[0].x_adv, atol=1e-6)
+        assert other.attack == found[0].attack
 
 
 def refuses_training_mode(measure):

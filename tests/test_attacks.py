@@ -1,7 +1,11 @@
 """FGSM, PGD and the exact attack on linear models."""
 
+import itertools
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from promises import (
     ATTACK_PROMISES,
     NORMS,
@@ -161,11 +165,11 @@ def test_more_restarts_never_help_the_defender():
 
 def test_a_model_in_training_mode_is_used_as_it_is():
     model = normed_model().train()
-    before = model[2].norm1.running_mean.clone()
+    before = model[3].norm1.running_mean.clone()
     x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
     pgd(model, x, y, eps=0.1, steps=1, generator=seeded(0))
     assert model.training
-    assert not torch.equal(model[2].norm1.running_mean, before)
+    assert not torch.equal(model[3].norm1.running_mean, before)
 
 
 def test_it_works_where_gradients_are_switched_off():
@@ -202,6 +206,182 @@ def test_a_gradient_that_is_not_a_number_leaves_sound_images(norm):
     assert bool(grad.isnan().any())
     x_adv = pgd(Broken(), x, y, eps=0.1, norm=norm, generator=seeded(0))
     assert bool(((x_adv >= 0) & (x_adv <= 1)).all())
+
+
+# --- the fast version and the plain one ------------------------------------
+
+
+def plain_pgd(
+    model, x, y, *, eps, norm, steps, schedule, random_start, restarts,
+    target, loss, keep, generator,
+):  # fmt: skip
+    """PGD as one would write it first, image by image where it matters."""
+
+    def per_image(function, *tensors):
+        rows = zip(*tensors, strict=True)
+        return torch.stack([function(*row) for row in rows])
+
+    def goal_margin(logits, label):
+        others = torch.cat([logits[:label], logits[label + 1 :]])
+        return logits[label] - others.max()
+
+    def into_ball(delta):
+        if norm == "linf":
+            return delta.clamp(-eps, eps)
+        return delta * min(1.0, eps / float(delta.norm()))
+
+    def climb(x_adv, size):
+        x_adv = x_adv.clone().requires_grad_()
+        logits = model(x_adv)
+        if loss == "ce":
+            total = F.cross_entropy(logits, goal, reduction="sum")
+        else:
+            total = -per_image(goal_margin, logits, goal).sum()
+        total.backward()
+        direction = x_adv.grad if target is None else -x_adv.grad
+        if norm == "linf":
+            direction = direction.sign()
+        else:
+            direction = per_image(lambda g: g / g.norm(), direction)
+        delta = x_adv.detach() + size * direction - x
+        return (x + per_image(into_ball, delta)).clamp(0, 1)
+
+    goal = y if target is None else target
+    better = 1 if target is None else -1
+    tried = []
+    for _ in range(restarts):
+        x_adv = x
+        if random_start and norm == "linf":
+            share = torch.rand(x.shape, generator=generator, dtype=x.dtype)
+            x_adv = (x + eps * (2 * share - 1)).clamp(0, 1)
+        elif random_start:
+            way = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+            share = torch.rand(len(x), generator=generator, dtype=x.dtype)
+            delta = per_image(
+                lambda w, s: eps * s ** (1 / w.numel()) * w / w.norm(),
+                way, share,
+            )  # fmt: skip
+            x_adv = (x + delta).clamp(0, 1)
+        tried.append(x_adv)
+        for i in range(steps):
+            size = 2.5 * eps / steps
+            if schedule == "cosine":
+                turn = math.cos(math.pi * i / (steps - 1))
+                size = 2 * eps * (0.01 + 0.99 * (1 + turn) / 2)
+            x_adv = climb(x_adv, size)
+            tried.append(x_adv)
+    if keep == "last":
+        return tried[-1]
+    table = torch.stack(
+        [better * per_image(goal_margin, model(t), goal) for t in tried]
+    )
+    return torch.stack(tried)[table.argmin(dim=0), torch.arange(len(x))]
+
+
+@pytest.mark.parametrize("loss", ["ce", "margin"])
+@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_fast_version_is_the_plain_one(norm, targeted, loss):
+    model = waves(48, 4)
+    x, y = images(5, (3, 4, 4), seed=2), torch.tensor([0, 1, 2, 3, 0])
+    for schedule, keep, start, restarts in itertools.product(
+        ("constant", "cosine"), ("worst", "last"), (True, False), (1, 3)
+    ):
+        settings = {
+            "eps": 0.2, "norm": norm, "steps": 4, "schedule": schedule,
+            "random_start": start, "restarts": restarts, "loss": loss,
+            "target": (y + 1) % 4 if targeted else None, "keep": keep,
+        }  # fmt: skip
+        plain = plain_pgd(model, x, y, **settings, generator=seeded(3))
+        fast = pgd(model, x, y, **settings, generator=seeded(3))
+        assert torch.allclose(fast, plain, atol=1e-9, rtol=0), settings
+        parts = pgd(model, x, y, **settings, generator=seeded(3), batch_size=2)
+        assert torch.allclose(parts, plain, atol=1e-9, rtol=0), settings
+
+
+def test_large_batches_pass_the_model_in_equal_parts(monkeypatch):
+    x, y = images(10, (3, 4, 4)), torch.arange(10) % 4
+    settings = {"eps": 0.2, "steps": 2, "restarts": 2}
+    whole = Spy(waves(48, 4))
+    expected = pgd(whole, x, y, **settings, generator=seeded(0))
+    assert {len(points) for points in whole.seen} == {10}
+    monkeypatch.setattr(attacks, "BATCH", 4)
+    spy = Spy(waves(48, 4))
+    found = pgd(spy, x, y, **settings, generator=seeded(0))
+    assert {len(points) for points in spy.seen} == {3, 4}
+    assert torch.allclose(found, expected, atol=1e-9, rtol=0)
+    spy.seen.clear()
+    pgd(spy, x, y, **settings, generator=seeded(0), batch_size=1)
+    assert {len(points) for points in spy.seen} == {1}
+    spy.seen.clear()
+    spy.inner[1].train()  # batch norm would look at the whole batch
+    pgd(spy, x, y, **settings, generator=seeded(0))
+    assert {len(points) for points in spy.seen} == {10}
+
+
+class Watch(Spy):
+    """Notes the dtype of the logits as well."""
+
+    def forward(self, x):
+        out = super().forward(x)
+        self.dtype = out.dtype
+        return out
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_half_precision_reads_within_a_few_points(trained, digits, norm):
+    x, y = digits.x_test[:200], digits.y_test[:200]
+    eps = 0.1 if norm == "linf" else 1.5
+    model, share = Watch(trained), {}
+    for precision in ("float32", "bfloat16"):
+        x_adv = pgd(
+            model, x, y, eps=eps, norm=norm, steps=10, schedule="cosine",
+            precision=precision, generator=seeded(0),
+        )  # fmt: skip
+        assert model.dtype == getattr(torch, precision)
+        assert x_adv.dtype == torch.float32
+        assert float(norms.length(x_adv - x, norm).max()) <= eps + 1e-5
+        share[precision] = float((margins(trained, x_adv, y) > 0).sum()) / 200
+    assert 0.1 < share["float32"] < 0.9, "a case that shows nothing"
+    assert share["bfloat16"] == pytest.approx(share["float32"], abs=0.03)
+
+
+def test_the_callers_autocast_is_left_alone(trained, digits):
+    model = Watch(trained)
+    with torch.autocast("cpu", torch.bfloat16):
+        pgd(model, digits.x_test[:2], digits.y_test[:2], eps=0.1, steps=1)
+        assert model.dtype == torch.bfloat16
+    pgd(
+        model, digits.x_test[:2], digits.y_test[:2], eps=0.1, steps=1,
+        precision="bfloat16",
+    )  # fmt: skip
+    model(digits.x_test[:2])
+    assert model.dtype == torch.float32, "autocast left switched on"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_images_take_the_layout_of_the_model(norm):
+    last = {"memory_format": torch.channels_last}
+    x, y = images(4, (3, 8, 8)).float(), torch.arange(4)
+    model = normed_model()
+    settings = {"eps": 0.1, "norm": norm, "steps": 2}
+    expected = pgd(model, x, y, **settings, generator=seeded(0))
+
+    class Layout(Spy):
+        def forward(self, x):
+            assert x.is_contiguous(**last) and not x.is_contiguous()
+            return self.inner(x)
+
+    spy = Layout(model.to(**last))
+    for image in (x, x.contiguous(**last)):
+        for keep in ("worst", "last"):
+            x_adv = pgd(
+                spy, image, y, **settings, keep=keep, generator=seeded(0)
+            )
+            assert x_adv.stride() == image.stride()
+        short = pgd(spy, image, y, **settings, generator=seeded(0))
+        # a sign that rounding turns round moves a pixel by two steps
+        assert float((short - expected).abs().mean()) < 1e-4
 
 
 # --- FGSM and gradients ---------------------------------------------------
@@ -353,6 +533,8 @@ BAD_SETTINGS = {
     "unknown schedule": ({"schedule": "linear"}, '"constant" or "cosine"'),
     "unknown loss": ({"loss": "hinge"}, '"ce" or "margin"'),
     "unknown keep": ({"keep": "best"}, '"worst" or "last"'),
+    "unknown precision": ({"precision": "half"}, '"float32" or "bfloat16"'),
+    "empty parts": ({"batch_size": 0}, "batch_size must be at least 1"),
     "target is the label": ({"target": Y}, "must differ from the true"),
     "target too large": ({"target": Y + 9}, "labels must be class numbers"),
     "target too short": ({"target": Y[:1]}, r"shape \(3,\)"),

@@ -1,24 +1,34 @@
 """Accuracy, robust accuracy, intervals, counted passes, sanity checks."""
 
+import json
+import math
+
 import pytest
 import torch
 from promises import (
     NORMS,
+    SMALL,
     Spy,
     counts_exactly_on_linear_models,
+    does_not_depend_on_the_batch_size,
     flags,
     images,
+    leaves_everything_as_it_was,
     linear_case,
     linear_model,
+    margins,
     normed_model,
+    races_with_the_nearest_third,
     refuses_training_mode,
     seeded,
+    targets_the_likeliest_wrong_class,
     ties_and_nonsense_are_errors,
     waves,
+    wavy_case,
 )
 from torch import nn
 
-from lib import evaluation
+from lib import evaluation, norms, sanity
 from lib.attacks import pgd
 from lib.evaluation import (
     Accuracy,
@@ -28,6 +38,7 @@ from lib.evaluation import (
     robust_accuracy,
     sanity_checks,
 )
+from lib.protocols import Climb, Probe, Protocol, plain_pgd, race
 
 # --- counts and intervals -------------------------------------------------
 
@@ -81,9 +92,12 @@ def test_predictions_do_not_depend_on_the_batch_size(batch_size):
 # --- robust accuracy ------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "protocol", ["quick", "strong", plain_pgd("ce", steps=100)]
+)
 @pytest.mark.parametrize("norm", NORMS)
-def test_robust_accuracy_of_a_linear_model_is_the_exact_one(norm):
-    counts_exactly_on_linear_models(robust_accuracy, norm)
+def test_robust_accuracy_of_a_linear_model_is_the_exact_one(norm, protocol):
+    counts_exactly_on_linear_models(robust_accuracy, norm, protocol)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -96,37 +110,44 @@ def test_robust_accuracy_never_exceeds_standard_and_falls_with_eps(norm):
     assert last == 30
     for eps in (0.0, 0.01, 0.05, 0.5):
         seen = robust_accuracy(
-            model, x, y, eps=eps, norm=norm, steps=5, generator=seeded(0)
+            model, x, y, eps=eps, norm=norm, generator=seeded(0)
         )
-        assert seen.correct <= last
-        assert not seen.right[:10].any(), "an error became right"
-        last = seen.correct
+        assert seen.count.correct <= last
+        assert not seen.correct[:10].any(), "an error became right"
+        last = seen.count.correct
     assert last < 5
 
 
 def test_at_eps_zero_it_is_standard_accuracy_without_an_attack():
     model, x, y = linear_case(9, (1, 5, 3), classes=3)
     seen = robust_accuracy(model, x, y, eps=0.0)
-    assert seen.correct == accuracy(model, x, y).correct
+    assert seen.count == accuracy(model, x, y)
     assert torch.equal(seen.x_adv, x)
     assert (seen.forwards, seen.backwards) == (9, 0)
 
 
-def test_the_result_travels_with_its_attack_and_its_worst_points():
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_result_travels_with_its_attack_and_its_worst_points(norm):
     model, x, y = linear_case(20, (1, 5, 3), classes=3)
     seen = robust_accuracy(
-        model, x, y, eps=0.2, norm="l2", steps=7, restarts=2,
-        losses=("margin",), generator=seeded(0),
-    )  # fmt: skip
-    assert seen.attack == {
-        "name": "pgd", "norm": "l2", "eps": 0.2, "steps": 7,
-        "step_size": 0.4, "schedule": "cosine", "restarts": 2,
-        "losses": ["margin"], "random_start": True,
-    }  # fmt: skip
-    assert seen.right.shape == (20,) and seen.correct == seen.right.sum()
+        model, x, y, eps=0.2, norm=norm, generator=seeded(0)
+    )
+    about = {name: seen.attack[name] for name in ("protocol", "norm", "eps")}
+    assert about == {"protocol": "quick", "norm": norm, "eps": 0.2}
+    first, second = seen.attack["stages"]
+    assert first["tried"] == accuracy(model, x, y).correct
+    left = first["tried"] - first["fooled"]
+    assert second["tried"] == math.ceil(left / 3)
+    assert seen.count.correct == left - second["fooled"]
     wins = predict(model, seen.x_adv).argmax(dim=1) == y
-    assert torch.equal(wins, seen.right)
-    assert float((seen.x_adv - x).flatten(1).norm(dim=1).max()) <= 0.2 + 1e-9
+    assert torch.equal(wins, seen.correct)
+    size = norms.length(seen.x_adv - x, norm)
+    assert float(size.max()) <= 0.2 + 1e-9
+    assert (seen.accuracy, seen.interval) == (
+        seen.count.value, seen.count.interval
+    )  # fmt: skip
+    assert str(seen) == str(seen.count)
+    assert json.loads(json.dumps(seen.attack)) == seen.attack
 
 
 def test_only_survivors_are_attacked_again():
@@ -135,38 +156,196 @@ def test_only_survivors_are_attacked_again():
     x = images(30, (1, 5, 3))
     y = spy(x).argmax(dim=1)
     y[:6] = 1 - y[:6]
-    seen = robust_accuracy(
-        spy, x, y, eps=0.1, steps=4, losses=("ce",), generator=seeded(0)
-    )
-    left = seen.correct
+
+    def measure(eps, *losses):
+        spy.seen.clear()
+        protocol = plain_pgd(*losses, steps=4)
+        return robust_accuracy(
+            spy, x, y, eps=eps, protocol=protocol, generator=seeded(0)
+        )
+
+    seen = measure(0.1, "ce")
+    left = seen.count.correct
     assert 0 < left < 24
     assert seen.forwards == 30 + 24 * (4 + 1) + 24
     assert seen.backwards == 24 * 4
-    both = robust_accuracy(
-        spy, x, y, eps=0.1, steps=4, losses=("ce", "margin"),
-        generator=seeded(0),
-    )  # fmt: skip
+    both = measure(0.1, "ce", "margin")
     assert both.backwards == 24 * 4 + left * 4
     assert both.forwards == seen.forwards + left * (4 + 1) + left
-    spy.seen.clear()
-    robust_accuracy(spy, x, y, eps=1.0, steps=4, generator=seeded(0))
+    measure(1.0, "ce", "margin")
     assert len(spy.seen) == 1 + (4 + 1) + 1, "nobody is left for the second"
 
 
-def test_each_loss_can_only_add_to_what_the_others_found():
+def test_each_stage_can_only_add_to_what_the_others_found():
     model = waves(48, 4, seed=2)
     x = images(60, (3, 4, 4))
     y = model(x).argmax(dim=1)
 
     def standing(*losses):
         return robust_accuracy(
-            model, x, y, eps=0.02, steps=3, losses=losses,
+            model, x, y, eps=0.02, protocol=plain_pgd(*losses, steps=3),
             generator=seeded(0),
-        ).right  # fmt: skip
+        ).correct  # fmt: skip
 
     one, both = standing("ce"), standing("ce", "margin")
     assert 0 < int(one.sum()) < 60
     assert not bool((both & ~one).any())
+
+
+# --- races, targets, probes -----------------------------------------------
+
+
+def test_a_race_goes_on_with_the_third_nearest_to_be_fooled():
+    races_with_the_nearest_third(robust_accuracy)
+
+
+def test_targets_are_wrong_classes_likeliest_first():
+    targets_the_likeliest_wrong_class(robust_accuracy)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_strong_never_reads_higher_than_quick(norm):
+    model, x, y = wavy_case()
+    quick, strong = (
+        robust_accuracy(
+            model, x, y, eps=0.01 if norm == "linf" else 0.05, norm=norm,
+            protocol=name, generator=seeded(0),
+        )
+        for name in ("quick", "strong")
+    )  # fmt: skip
+    assert 0 < strong.count.correct <= quick.count.correct < len(x)
+    assert not bool((strong.correct & ~quick.correct).any())
+
+
+@pytest.mark.parametrize("protocol", ["quick", SMALL])
+def test_the_answer_does_not_depend_on_the_size_of_a_batch(protocol):
+    does_not_depend_on_the_batch_size(robust_accuracy, protocol)
+
+
+@pytest.mark.parametrize("protocol", ["quick", SMALL])
+def test_it_leaves_everything_as_it_was(protocol):
+    def worst(model, x, y, *, steps, **settings):
+        return robust_accuracy(
+            model, x, y, protocol=protocol, **settings
+        ).x_adv
+
+    leaves_everything_as_it_was(worst, "linf", mixed=False)
+
+
+def test_without_a_generator_the_answer_is_fixed_and_chance_untouched():
+    model, x, y = wavy_case()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = robust_accuracy(model, x, y, eps=0.01, protocol=SMALL)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(4)
+    again = robust_accuracy(model, x, y, eps=0.01, protocol=SMALL)
+    assert torch.equal(first.x_adv, again.x_adv)
+
+
+def test_several_targets_and_starts_count_once_for_each_example():
+    """Each pass holds all copies; the log counts the examples."""
+    model, x, y = linear_case(9, (1, 5, 3), classes=4)
+    y = model(x).argmax(dim=1)
+    for stage, copies in (
+        (Climb(3, targets=(1, 2, 3, 4, 5)), 3),
+        (Climb(3, start="random", starts=5), 5),
+    ):
+        spy = Spy(model)
+        seen = robust_accuracy(
+            spy, x, y, eps=1e-6, protocol=Protocol("x", (stage,))
+        )
+        assert [len(points) for points in spy.seen[1:]] == [9 * copies] * 4
+        (row,) = seen.attack["stages"]
+        assert (row["tried"], row["fooled"]) == (9, 0)
+        table = torch.stack(
+            [
+                margins(model, part, y)
+                for points in spy.seen[1:]
+                for part in points.split(9)
+            ]
+        )
+        found = margins(model, seen.x_adv, y)
+        best = torch.minimum(table.min(dim=0).values, margins(model, x, y))
+        assert torch.allclose(found, best, atol=1e-12)
+        if stage.start == "random":
+            first = spy.seen[1].split(9)
+            assert not torch.equal(first[0], first[1]), "the same start"
+
+
+# --- a killed run goes on -------------------------------------------------
+
+
+class Killed(BaseException):
+    """What no handler of errors catches."""
+
+
+PLAIN = plain_pgd("ce", "margin", steps=3)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "batches"),
+    [(SMALL, k) for k in (0, 1, 9, 14, 20)] + [(PLAIN, 1), (PLAIN, 10)],
+)
+def test_a_killed_run_goes_on_to_the_same_result(
+    protocol, batches, monkeypatch, tmp_path
+):
+    model, x, y = wavy_case()
+    settings = {"eps": 0.01, "protocol": protocol, "batch_size": 7}
+    expected = robust_accuracy(model, x, y, generator=seeded(0), **settings)
+    attack, count = evaluation.Cascade.attack, iter(range(1000))
+
+    def dies(self, *args, **kwargs):
+        if next(count) == batches:
+            raise Killed
+        return attack(self, *args, **kwargs)
+
+    file = tmp_path / "run" / "state.safetensors"
+    settings["resume"] = file
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "SAVE_EVERY", 0.0)
+        patch.setattr(evaluation.Cascade, "attack", dies)
+        with pytest.raises(Killed):
+            robust_accuracy(model, x, y, generator=seeded(0), **settings)
+    chance = seeded(0)
+    found = robust_accuracy(model, x, y, generator=chance, **settings)
+    same_result(found, expected)
+    again = robust_accuracy(model, x, y, generator=seeded(0), **settings)
+    same_result(again, expected)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def same_result(found, expected):
+    assert torch.equal(found.x_adv, expected.x_adv)
+    assert torch.equal(found.correct, expected.correct)
+    assert found.attack == expected.attack
+    assert (found.forwards, found.backwards) == (
+        expected.forwards, expected.backwards
+    )  # fmt: skip
+
+
+def test_a_file_of_another_run_or_a_damaged_one_is_refused(tmp_path):
+    model, x, y = wavy_case(12)
+    file = tmp_path / "state.safetensors"
+    settings = {"eps": 0.01, "resume": file}
+    robust_accuracy(model, x, y, **settings)
+    for change in (
+        {"eps": 0.02}, {"norm": "l2"}, {"protocol": "strong"},
+        {"generator": seeded(7)},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="other settings"):
+            robust_accuracy(model, x, y, **settings | change)
+    for case in (
+        (model, x.flip(0), y), (model, x, y.flip(0)),
+        (waves(48, 4, seed=3), x, y),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="other settings, images or"):
+            robust_accuracy(*case, **settings)
+    content = file.read_bytes()
+    for damage in (content[: len(content) // 2], b"nonsense", b""):
+        file.write_bytes(damage)
+        with pytest.raises(ValueError, match="damaged"):
+            robust_accuracy(model, x, y, **settings)
 
 
 # --- passes ---------------------------------------------------------------
@@ -202,7 +381,7 @@ MEASURES = {
     "predict": lambda model, x, y: predict(model, x),
     "accuracy": accuracy,
     "robust_accuracy": lambda model, x, y: robust_accuracy(
-        model, x, y, eps=0.1, steps=1
+        model, x, y, eps=0.1
     ),
     "sanity_checks": lambda model, x, y: sanity_checks(model, x, y, eps=0.1),
 }
@@ -247,9 +426,11 @@ def test_unsound_labels_are_refused(measure):
     [
         ({"eps": -1.0}, "eps must be"),
         ({"norm": "l1"}, '"linf" or "l2"'),
-        ({"losses": ()}, "losses is empty"),
-        ({"losses": ("ce", "dlr")}, '"ce" or "margin"'),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"protocol": "best"}, "no protocol named 'best'"),
+        ({"protocol": plain_pgd("dlr", steps=1)}, '"ce" or "margin"'),
+        ({"protocol": plain_pgd("ce", steps=0)}, "steps must be at least 1"),
+        ({"protocol": Protocol("x", race("hinge"))}, "loss must be one of"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
     ],
 )
 def test_robust_accuracy_refuses_unsound_settings(settings, message):
@@ -344,7 +525,7 @@ def test_gradients_that_lead_nowhere_are_noticed(trained, digits, wrap):
 
 def test_an_attack_weaker_than_noise_is_noticed(trained, digits, monkeypatch):
     """The model's own gradient, but the attack does nothing."""
-    monkeypatch.setattr(evaluation, "pgd", lambda model, x, y, **_: x)
+    monkeypatch.setattr(sanity, "pgd", lambda model, x, y, **_: x)
     found = flags(trained, digits, eps=0.9)
     assert "gradient beats noise" in found
     assert "a ball as large as the box fools it" in found
@@ -357,9 +538,76 @@ def test_more_steps_that_do_harm_are_noticed(trained, digits, monkeypatch):
             return x
         return pgd(model, x, y, steps=steps, **settings)
 
-    monkeypatch.setattr(evaluation, "pgd", lazy)
+    monkeypatch.setattr(sanity, "pgd", lazy)
     found = flags(trained, digits, eps=0.3, steps=20)
     assert "more steps do not help the defender" in found
+
+
+BLACK_BOX = "gradients beat a black box"
+DIAGNOSIS = Protocol(
+    "diagnosis",
+    (
+        *race("margin", steps=(2,)),
+        Probe(40, share=0.3, least=8),
+        Probe(40, masked=True),
+    ),
+    diagnose=True,
+)
+
+
+def diagnose(model, digits, eps=0.2):
+    return robust_accuracy(
+        model.eval(), digits.x_test[::40][:40], digits.y_test[::40][:40],
+        eps=eps, protocol=DIAGNOSIS,
+    )  # fmt: skip
+
+
+def test_a_sound_network_raises_no_flag_and_is_probed_once(trained, digits):
+    seen = diagnose(trained, digits, eps=0.05)
+    assert seen.flags == ()
+    once, again = seen.attack["stages"][1:]
+    assert once["tried"] >= 8 and again["tried"] == 0
+
+
+@pytest.mark.parametrize(
+    ("wrap", "flag"),
+    [
+        (lambda model: nn.Sequential(Blind(), model), BOUNDS),
+        (lambda model: nn.Sequential(model, nn.Softmax(1)), SOFTMAX),
+        (lambda model: nn.Sequential(Round(), model), ZERO),
+        (lambda model: nn.Sequential(Round(), model), BLACK_BOX),
+    ],
+    ids=["blind at the bounds", "softmax", "staircase", "masked"],
+)
+def test_a_protocol_that_diagnoses_raises_the_flag(
+    trained, digits, wrap, flag
+):
+    seen = diagnose(wrap(trained), digits)
+    assert flag in {finding.name for finding in seen.flags}
+    assert flag in str(seen)
+
+
+def test_saturated_outputs_raise_the_flag_of_zero_gradients(trained, digits):
+    """Cross-entropy has no slope where the softmax is exactly 0 or 1."""
+    seen = diagnose(nn.Sequential(trained, Scale()), digits)
+    assert ZERO in {finding.name for finding in seen.flags}
+
+
+def test_where_gradients_are_masked_the_probe_goes_on(trained, digits):
+    seen = diagnose(nn.Sequential(Round(), trained), digits)
+    climb, first, second = seen.attack["stages"]
+    left = climb["tried"] - climb["fooled"] - first["fooled"]
+    assert first["tried"] < left, "the first probe is on a few only"
+    assert second["tried"] == left and second["fooled"] > 0
+
+
+def test_one_lucky_query_is_no_flag_and_two_of_many_are_none():
+    check = sanity.black_box_check
+    assert check(tried=0, fooled=0).passed
+    assert check(tried=10, fooled=1).passed
+    assert not check(tried=10, fooled=2).passed
+    assert check(tried=100, fooled=4).passed
+    assert not check(tried=100, fooled=5).passed
 
 
 def test_a_finding_prints_on_one_line():

@@ -1,5 +1,7 @@
 """What a chapter's points do, on a few digits."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -77,3 +79,22 @@ def test_cost_counts_k_plus_one_passes():
     assert [row["forwards"] for row in rows] == [20, 40, 80]
     assert [row["backwards"] for row in rows] == [20, 40, 80]
     assert all(len(row["seconds"]) == 1 for row in rows)
+
+
+def test_a_race_watches_every_recipe_on_the_same_images():
+    race = experiments.overfitting_race(100, epochs=1)
+    race = replace(
+        race,
+        recipes={
+            name: replace(recipe, validation=20)
+            for name, recipe in race.recipes.items()
+        },
+    )
+    outcome = experiments.watch(race)
+    histories = outcome.values["histories"]
+    assert list(histories) == ["fgsm", "pgd"]
+    for name, steps in (("fgsm", 1), ("pgd", 5)):
+        (row,) = histories[name]
+        assert row["forwards"] == (race.n_train - 20) * (1 + steps)
+        assert {"validation_fgsm", "validation_pgd"} <= row.keys()
+    assert outcome.data["train"] == race.n_train == 600

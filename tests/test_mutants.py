@@ -6,13 +6,26 @@ promise must fail. (The other test files hold the sound versions to the
 same promises, so a promise that always fails is noticed as well.)
 """
 
+import sys
+from dataclasses import replace
+
 import promises
 import pytest
 import torch
 from promises import NORMS
 
-from lib import attacks, evaluation, norms, training
+from lib import (
+    attacks,
+    blackbox,
+    counting,
+    evaluation,
+    norms,
+    protocols,
+    training,
+)
+from lib.apgd import apgd
 from lib.attacks import linear_attack, pgd
+from lib.protocols import plain_pgd
 
 
 def noticed(promise, *args) -> None:
@@ -328,14 +341,13 @@ def forgets_clean_errors(model, x, y, **settings):
 
 def counts_only_what_the_attack_changed(model, x, y, **settings):
     seen = evaluation.robust_accuracy(model, x, y, **settings)
-    right = seen.right | (evaluation.predict(model, x).argmax(dim=1) != y)
-    return type(seen)(int(right.sum()), len(x), right, seen.x_adv)
+    right = evaluation.predict(model, x).argmax(dim=1) == y
+    return replace(seen, correct=seen.correct | ~right)
 
 
-def weak_attack(model, x, y, *, steps, **settings):
-    return evaluation.robust_accuracy(
-        model, x, y, steps=1, step_size=1e-3, **settings
-    )
+def weak_attack(model, x, y, *, protocol, **settings):
+    weak = plain_pgd("ce", steps=1, step_size=1e-3)
+    return evaluation.robust_accuracy(model, x, y, protocol=weak, **settings)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -355,16 +367,136 @@ def test_a_broken_robust_accuracy_is_noticed(mutant, norm):
 )
 def test_a_broken_attack_shows_in_robust_accuracy(monkeypatch, mutant):
     """``last_step_wins`` is sound on linear models: it must pass here."""
-    monkeypatch.setattr(evaluation, "pgd", mutant)
+    monkeypatch.setattr(protocols, "pgd", mutant)
     check = promises.counts_exactly_on_linear_models
+    protocol = plain_pgd("ce", steps=100)
     if mutant is does_nothing:
-        noticed(check, evaluation.robust_accuracy, "linf")
+        noticed(check, evaluation.robust_accuracy, "linf", protocol)
     else:
-        check(evaluation.robust_accuracy, "linf")
+        check(evaluation.robust_accuracy, "linf", protocol)
+
+
+def one_more_draw_for_each_size(model, x, y, *, batch_size, **settings):
+    settings["generator"] = promises.seeded(batch_size)
+    return evaluation.robust_accuracy(model, x, y, **settings)
+
+
+def test_chance_that_depends_on_the_batch_is_noticed():
+    check = promises.does_not_depend_on_the_batch_size
+    noticed(check, one_more_draw_for_each_size, promises.SMALL)
+
+
+def farthest(gap, allowed, share, least=0):
+    return nearest(-gap, allowed, share, least)
+
+
+def everybody(gap, allowed, share, least=0):
+    return nearest(gap, allowed, 1.0, least)
+
+
+nearest = protocols._nearest
+
+
+@pytest.mark.parametrize("mutant", [farthest, everybody])
+def test_a_race_of_the_wrong_third_is_noticed(monkeypatch, mutant):
+    monkeypatch.setattr(protocols, "_nearest", mutant)
+    check = promises.races_with_the_nearest_third
+    noticed(check, evaluation.robust_accuracy)
+
+
+def untargeted(model, x, y, *, target=None, **settings):
+    return apgd(model, x, y, **settings)
+
+
+def aims_at_the_next_class(model, x, y, *, target, **settings):
+    other = (target + 1) % 5
+    other = torch.where(other == y, (other + 1) % 5, other)
+    return apgd(model, x, y, target=other, **settings)
+
+
+def attacks_the_true_class(model, x, y, *, target, **settings):
+    """Climbs towards the label, away from the target."""
+    return apgd(model, x, target, target=y, **settings)
+
+
+@pytest.mark.parametrize(
+    "mutant", [untargeted, aims_at_the_next_class, attacks_the_true_class]
+)
+def test_a_stage_with_the_wrong_target_is_noticed(monkeypatch, mutant):
+    monkeypatch.setattr(protocols, "apgd", mutant)
+    check = promises.targets_the_likeliest_wrong_class
+    noticed(check, evaluation.robust_accuracy)
+
+
+# --- Auto-PGD and Square --------------------------------------------------
+
+
+def stays_where_it_is(model, x, y, **settings):
+    return x.clone(), promises.margins(model, x, y)
+
+
+def climbs_half_as_far(model, x, y, *, eps, **settings):
+    return apgd(model, x, y, eps=eps / 2, **settings)
+
+
+def climbs_too_far(model, x, y, *, eps, **settings):
+    return apgd(model, x, y, eps=1.01 * eps, **settings)
+
+
+def last_point_of_the_climb(model, x, y, **settings):
+    """One row at a time, its last point instead of its worst."""
+    rows = []
+    for image, label in zip(x.split(1), y.split(1), strict=True):
+        spy = promises.Spy(model)
+        apgd(spy, image, label, **settings)
+        rows.append(spy.seen[-1])
+    last = torch.cat(rows)
+    return last, promises.margins(model, last, y)
+
+
+CLIMB_MUTANTS = [
+    (stays_where_it_is, P.climbs_to_the_exact_optimum),
+    (climbs_half_as_far, P.climbs_to_the_exact_optimum),
+    (climbs_too_far, P.climbs_to_the_exact_optimum),
+    (untargeted, P.climbs_to_the_exact_optimum_of_a_target),
+    (climbs_half_as_far, P.climbs_to_the_exact_optimum_of_a_target),
+    (last_point_of_the_climb, P.keeps_the_worst_point_of_each_climb),
+]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    ("mutant", "promise"), CLIMB_MUTANTS,
+    ids=[f"{m.__name__}-{p.__name__}" for m, p in CLIMB_MUTANTS],
+)  # fmt: skip
+def test_a_broken_climb_is_noticed(mutant, promise, norm):
+    noticed(promise, mutant, norm)
+
+
+def test_a_climb_down_and_one_that_nobody_leaves_are_noticed(monkeypatch):
+    module = sys.modules["lib.apgd"]
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "steepest", wrong_sign)
+        noticed(P.climbs_to_the_exact_optimum, apgd, "linf")
+    monkeypatch.setattr(module._Climb, "keep", lambda climb, rows: None)
+    noticed(P.examples_leave_when_they_are_fooled, apgd, "linf")
+
+
+def test_a_broken_search_is_noticed(monkeypatch):
+    def half(model, x, y, *, eps, **settings):
+        return blackbox.square(model, x, y, eps=eps / 4, **settings)
+
+    def fewer(model, x, y, *, queries, **settings):
+        return blackbox.square(model, x, y, queries=queries - 1, **settings)
+
+    noticed(P.searches_like_a_search, half, "linf")
+    noticed(P.asks_no_gradient, fewer, "linf")
+    monkeypatch.setattr(blackbox, "_window", lambda *_: slice(0, 1))
+    noticed(P.searches_like_a_search, blackbox.square, "linf")
 
 
 def test_measuring_in_training_mode_is_noticed(monkeypatch):
-    monkeypatch.setattr(evaluation, "check_eval_mode", lambda model: None)
+    monkeypatch.setattr(counting, "check_eval_mode", lambda model: None)
     noticed(promises.refuses_training_mode, evaluation.accuracy)
 
 
@@ -422,8 +554,6 @@ def test_a_mode_left_behind_is_noticed():
 
 
 def test_a_seed_that_is_ignored_is_noticed():
-    from dataclasses import replace
-
     def one_seed(x, y, recipe, **settings):
         return training.train(x, y, replace(recipe, seed=0), **settings)
 

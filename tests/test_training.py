@@ -15,8 +15,9 @@ from promises import (
     seeds_matter,
 )
 
-from lib import models, norms, training
+from lib import models, norms, objectives, training
 from lib.evaluation import accuracy
+from lib.objectives import METHODS
 from lib.training import Recipe, TrainingCollapsed, perturb, train
 
 
@@ -52,21 +53,22 @@ def plain_training(x, y, recipe, classes):
     params = [start[f"1.{k}"].double().numpy() for k in ("weight", "bias")]
     first, second = ([np.zeros_like(p) for p in params] for _ in "mv")
     order, noise = seeded(recipe.seed), seeded(recipe.seed)
-    total = recipe.epochs * math.ceil(n / recipe.batch_size)
+    batches = math.ceil(n / recipe.batch_size)
+    total = recipe.epochs * batches * recipe.replays
+    carried = np.zeros((recipe.batch_size, features))
     update, losses = 0, []
     for _ in range(recipe.epochs):
         losses.append(0.0)
         rows = torch.randperm(n, generator=order)
-        for part in rows.split(recipe.batch_size):
+        for part in [p for p in rows.split(recipe.batch_size)
+                     for _ in range(recipe.replays)]:  # fmt: skip
             ramp = recipe.warmup * total
             share = min(1.0, (update + 1) / ramp) if ramp else 1.0
-            images, labels = x[part], y[part].numpy()
-            images = plain_batch(
-                params, images, labels, recipe, share * recipe.eps, noise
-            )
-            wrong, loss = plain_error(params, images, labels)
-            losses[-1] += loss.sum() / n
-            grads = [wrong.T @ images / len(part), wrong.mean(axis=0)]
+            loss, grads = plain_gradients(
+                params, x[part], y[part].numpy(), recipe,
+                share * recipe.eps, noise, carried,
+            )  # fmt: skip
+            losses[-1] += loss.sum() / n / recipe.replays
             lr, beta = plain_one_cycle(update, total, recipe.lr)
             update += 1
             for p, g, m, v in zip(params, grads, first, second, strict=True):
@@ -77,11 +79,64 @@ def plain_training(x, y, recipe, classes):
     return params, losses
 
 
-def plain_error(params, images, labels):
-    """Softmax minus one-hot labels, and the cross-entropy of each row."""
+def plain_gradients(params, images, labels, recipe, eps, noise, carried):
+    """The loss of each row and the gradients to weight and bias."""
+    n = len(images)
+    if recipe.method == "trades":
+        return plain_trades(params, images, labels, recipe, eps, noise)
+    if recipe.method == "free":
+        batch = np.clip(images.numpy() + carried[:n], 0, 1)
+    else:
+        batch = plain_batch(params, images, labels, recipe, eps, noise)
+    wrong, loss = plain_error(params, batch, labels)
+    if recipe.method == "free":  # the step uses the weights before theirs
+        size = recipe.rel_step * eps
+        carried[:n] = plain_step(
+            carried[:n], wrong @ params[0], size, eps, recipe.norm
+        )
+    return loss, [wrong.T @ batch / n, wrong.mean(axis=0)]
+
+
+def plain_trades(params, images, labels, recipe, eps, noise):
+    """Cross-entropy plus beta KL(p, q), differentiated by hand."""
+    clean, n = images.numpy(), len(images)
+    wrong, loss = plain_error(params, clean, labels)
+    p = plain_softmax(params, clean)
+    start = norms.random_in_ball(images, eps, recipe.norm, noise).numpy()
+    moved = np.clip(clean + start, 0, 1)
+    for _ in range(recipe.steps):
+        grad = (plain_softmax(params, moved) - p) @ params[0]
+        size = recipe.rel_step * eps / recipe.steps
+        delta = plain_step(moved - clean, grad, size, eps, recipe.norm)
+        moved = np.clip(clean + delta, 0, 1)
+    q = plain_softmax(params, moved)
+    apart = (p * np.log(p / q)).sum(axis=1, keepdims=True)
+    wrong = wrong + recipe.beta * p * (np.log(p / q) - apart)
+    other = recipe.beta * (q - p)
+    return loss + recipe.beta * apart[:, 0], [
+        (wrong.T @ clean + other.T @ moved) / n,
+        (wrong + other).mean(axis=0),
+    ]
+
+
+def plain_softmax(params, images):
     z = images @ params[0].T + params[1]
     p = np.exp(z - z.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+def plain_step(delta, grad, size, eps, norm):
+    """One step along the gradient, back into the ball."""
+    if norm == "linf":
+        return np.clip(delta + size * np.sign(grad), -eps, eps)
+    delta = delta + size * grad / np.linalg.norm(grad, axis=1, keepdims=True)
+    length = np.linalg.norm(delta, axis=1, keepdims=True)
+    return delta * np.minimum(1, eps / length)
+
+
+def plain_error(params, images, labels):
+    """Softmax minus one-hot labels, and the cross-entropy of each row."""
+    p = plain_softmax(params, images)
     loss = -np.log(p[np.arange(len(labels)), labels])
     p[np.arange(len(labels)), labels] -= 1
     return p, loss
@@ -101,7 +156,7 @@ def plain_one_cycle(update, total, peak):
 
 
 def plain_batch(params, images, labels, recipe, eps, noise):
-    """The images that a batch is trained on, one method after the other."""
+    """The images that a batch is trained on, for the first four methods."""
     clean = images.numpy()
     if recipe.method == "standard":
         return clean
@@ -115,24 +170,27 @@ def plain_batch(params, images, labels, recipe, eps, noise):
         wrong, _ = plain_error(params, adv, labels[kept:])
         grad = wrong @ params[0]
         size = recipe.rel_step * eps / recipe.steps
-        if recipe.norm == "linf":
-            delta = np.clip(adv - x + size * np.sign(grad), -eps, eps)
-        else:
-            grad /= np.linalg.norm(grad, axis=1, keepdims=True)
-            delta = adv - x + size * grad
-            length = np.linalg.norm(delta, axis=1, keepdims=True)
-            delta *= np.minimum(1, eps / length)
+        delta = plain_step(adv - x, grad, size, eps, recipe.norm)
         adv = np.clip(x + delta, 0, 1)
     return np.concatenate([clean[:kept], adv])
 
 
+EXTRA = {"free": {"steps": 1, "replays": 3}, "trades": {"beta": 2.0}}
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("method", training.METHODS)
-def test_every_method_makes_the_updates_worked_out_by_hand(method, norm):
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [(method, EXTRA.get(method, {})) for method in METHODS]
+    + [("free", {"steps": 1}), ("adversarial", {"steps": 1})],
+)
+def test_every_method_makes_the_updates_worked_out_by_hand(
+    method, change, norm
+):
     x, y = images(11, (4,)), torch.arange(11) % 3
     recipe = Recipe(
-        "linear", method, norm=norm, eps=0.2, steps=3, epochs=2,
-        batch_size=4, lr=0.1, warmup=0.5, seed=3,
+        "linear", method, norm=norm, eps=0.2, epochs=2, batch_size=4, lr=0.1,
+        warmup=0.5, seed=3, **({"steps": 3} | change),
     )  # fmt: skip
     model, history = train(x, y, recipe, progress=False, classes=3, features=4)
     (weight, bias), losses = plain_training(x, y, recipe, 3)
@@ -140,6 +198,54 @@ def test_every_method_makes_the_updates_worked_out_by_hand(method, norm):
     assert np.allclose(found[0], weight, atol=1e-6)
     assert np.allclose(found[1], bias, atol=1e-6)
     assert [row["loss"] for row in history] == pytest.approx(losses, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": "trades", "beta": 0.0},
+        {"method": "trades", "eps": 0.0},
+        {"method": "free", "eps": 0.0, "steps": 1},
+        {"method": "adversarial", "eps": 0.0},
+    ],
+)
+def test_with_nothing_to_withstand_every_method_is_standard(change):
+    x, y = images(10, (3, 8, 8)).float(), torch.arange(10) % 4
+    recipe = Recipe("small_resnet", eps=0.1, epochs=2, batch_size=4)
+    options = {"progress": False, "classes": 4, "width": 2}
+    standard, _ = train(x, y, recipe, **options)
+    model, _ = train(x, y, replace(recipe, **change), **options)
+    assert torch.equal(weights(model), weights(standard))
+
+
+def test_free_goes_on_from_the_perturbation_of_the_batch_before(monkeypatch):
+    """With one replay, an update sees one step made for another batch."""
+    x, y = easy(8)
+    seen, loss = [], objectives.F.cross_entropy
+
+    def watch(model, inputs, output):
+        seen.append(inputs[0].detach().clone())
+
+    build = models.build
+    monkeypatch.setattr(
+        models, "build", lambda *a, **k: watched(build(*a, **k), watch)
+    )
+    recipe = Recipe(
+        "linear", "free", eps=0.05, steps=1, rel_step=1.0, epochs=1,
+        batch_size=4, warmup=0.0,
+    )  # fmt: skip
+    train(x, y, recipe, progress=False, classes=2, features=4)
+    first, second = torch.randperm(8, generator=seeded(0)).split(4)
+    assert torch.equal(seen[0], x[first])
+    model = build("linear", seed=0, classes=2, features=4)
+    start = x[first].requires_grad_()
+    (grad,) = torch.autograd.grad(loss(model(start), y[first]), start)
+    assert torch.allclose(seen[1], x[second] + 0.05 * grad.sign())
+
+
+def watched(model, hook):
+    model.register_forward_hook(hook)
+    return model
 
 
 # --- what a batch is trained on -------------------------------------------
@@ -215,17 +321,19 @@ def test_eps_grows_during_warm_up_only():
 def test_passes_are_counted_for_every_method():
     x, y = easy(10)
     passes = {}
-    for method in training.METHODS:
+    for method in METHODS:
         recipe = Recipe(
-            "linear", method, eps=0.1, steps=3, epochs=1, batch_size=4,
-            warmup=0.0,
+            "linear", method, eps=0.1, epochs=1, batch_size=4, warmup=0.0,
+            **({"steps": 3} | EXTRA.get(method, {})),
         )  # fmt: skip
         _, (row,) = train(x, y, recipe, progress=False, classes=2, features=4)
-        assert row["forwards"] == row["backwards"]
-        passes[method] = row["forwards"]
+        passes[method] = row["forwards"], row["backwards"]
     assert passes == {
-        "standard": 10, "random": 10, "adversarial": 10 * 4,
-        "half": 10 + 3 * 5,
+        "standard": (10, 10), "random": (10, 10),
+        "adversarial": (10 * 4, 10 * 4), "half": (10 + 3 * 5, 10 + 3 * 5),
+        "free": (10 * 3, 10 * 3),
+        # crafting: the clean answers and 3 steps; then clean and moved
+        "trades": (10 * (1 + 3 + 2), 10 * (3 + 2)),
     }  # fmt: skip
 
 
@@ -295,12 +403,33 @@ RUNS = {
                batch_size=5),
         (3, 8, 8), {"width": 2},
     ),
+    "free": (
+        Recipe("linear", "free", eps=0.2, steps=1, rel_step=1.0, replays=2,
+               epochs=3, batch_size=5, lr=0.1),
+        (4,), {"features": 4},
+    ),
+    "trades": (
+        Recipe("linear", "trades", eps=0.2, steps=2, epochs=3, batch_size=5,
+               lr=0.1),
+        (4,), {"features": 4},
+    ),
+    "average": (
+        Recipe("linear", epochs=4, batch_size=5, lr=0.1, averaging=0.9),
+        (4,), {"features": 4},
+    ),
+    "averaged": (
+        Recipe("small_resnet", "adversarial", eps=0.1, steps=1, epochs=4,
+               batch_size=5, averaging=0.5, validation=5, augment="crop-flip"),
+        (3, 8, 8), {"width": 2},
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "stop_after"),
-    [*(("linear", n) for n in (0, 1, 3, 5, 11)), ("batch norm", 4)],
+    [*(("linear", n) for n in (0, 1, 3, 5, 11)), ("batch norm", 4),
+     ("free", 7), ("free", 13), ("trades", 4), ("average", 7), ("averaged", 3),
+     ("averaged", 7)],
 )
 def test_a_run_resumed_after_an_interruption_has_the_same_bits(
     tmp_path, monkeypatch, name, stop_after
@@ -329,6 +458,7 @@ def test_a_run_resumed_after_an_interruption_has_the_same_bits(
     assert torch.equal(weights(model), weights(expected))
     for row in (*found, *history):
         assert row.pop("seconds") >= 0
+        assert row.pop("cpu_seconds") >= 0
     assert found == history
 
 
@@ -496,7 +626,7 @@ def test_during_warm_up_nothing_is_stopped():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "trades"}, "method must be one of standard, adversarial"),
+        ({"method": "clean"}, "method must be one of standard, adversarial"),
         ({"norm": "l1"}, '"linf" or "l2"'),
         ({"eps": -0.1}, "eps must be a finite number >= 0"),
         ({"precision": "float16"}, '"float32" or "bfloat16"'),
@@ -508,6 +638,14 @@ def test_during_warm_up_nothing_is_stopped():
         ({"lr": float("nan")}, "lr and rel_step must be finite and > 0"),
         ({"rel_step": -1.0}, "lr and rel_step must be finite and > 0"),
         ({"warmup": 1.5}, r"share of the run, in \[0, 1\]"),
+        ({"augment": "mixup"}, '"none" or "crop-flip"'),
+        ({"method": "free"}, "set steps=1"),
+        ({"replays": 2}, 'replays are for the method "free"'),
+        ({"replays": 0}, "replays must be >= 1"),
+        ({"beta": -1.0}, "beta finite and >= 0"),
+        ({"averaging": 1.0}, r"a decay, in \[0, 1\)"),
+        ({"validation": -1}, "validation and patience must be >= 0"),
+        ({"patience": 2}, "patience needs validation images"),
     ],
 )
 def test_an_unsound_recipe_is_refused(change, message):

@@ -1,0 +1,223 @@
+"""Protocols: which attacks a robust accuracy rests on, stage by stage.
+
+Each stage attacks examples that still stand: ``choose`` picks their rows
+from the margins so far (``gap``) and those of the race that runs now
+(``near``), ``attack`` returns worst points and margins. A race spends
+passes where they pay: a few steps for all, more for the third that came
+nearest to being fooled, many for the nearest third of these.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .apgd import apgd
+from .attacks import margin, pgd
+from .blackbox import square
+
+Found = tuple[Tensor, Tensor]  # worst points (n, ...), their margins (n,)
+THIRD = 1 / 3
+NINE = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+
+
+@dataclass(frozen=True)
+class Pgd:
+    """Plain PGD (:func:`lib.attacks.pgd`) on all that stand.
+
+    Its random starts are drawn batch by batch, so that the result depends
+    on the batch size as well as on the generator.
+    """
+
+    loss: str = "ce"
+    steps: int = 20
+    schedule: str = "cosine"
+    step_size: float | None = None
+    restarts: int = 1
+
+    def choose(self, gap: Tensor, near: Tensor, masked: bool) -> Tensor:
+        return (gap > 0).nonzero()[:, 0]
+
+    def attack(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, eps: float,
+        norm: str, generator: torch.Generator, **_: object,
+    ) -> Found:  # fmt: skip
+        worst = pgd(
+            model, x, y, eps=eps, norm=norm, steps=self.steps,
+            step_size=self.step_size, schedule=self.schedule,
+            restarts=self.restarts, loss=self.loss, generator=generator,
+        )  # fmt: skip
+        with torch.no_grad():
+            kind = torch.promote_types(x.dtype, torch.float32)
+            return worst, margin(model(worst).to(kind), y)
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Auto-PGD (:func:`lib.apgd.apgd`), one leg of a race.
+
+    On the ``share`` of examples nearest to being fooled, which is decided
+    by all that was seen; or, with ``start="on"``, by the leg before, from
+    where that has brought them. A race starts at the ``"clean"`` image or
+    at ``starts`` ``"random"`` points of the ball. ``targets`` drive to the
+    wrong classes with the k-th largest logits of the clean image, each in
+    turn, instead of climbing ``loss``. The first steps are ``first * eps``
+    long.
+    """
+
+    steps: int
+    loss: str = "margin"
+    start: str = "clean"
+    share: float = 1.0
+    targets: tuple[int, ...] = ()
+    starts: int = 1
+    first: float = 2.0
+
+    def choose(self, gap: Tensor, near: Tensor, masked: bool) -> Tensor:
+        if self.start != "on":
+            return _nearest(gap, gap > 0, self.share)
+        return _nearest(near, (gap > 0) & near.isfinite(), self.share)
+
+    def attack(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, eps: float,
+        norm: str, start: Tensor, target: Tensor | None, **_: object,
+    ) -> Found:  # fmt: skip
+        return apgd(
+            model, x, y, eps=eps, norm=norm, steps=self.steps,
+            loss=self.loss, step_size=self.first * eps, start=start,
+            target=target,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Square (:func:`lib.blackbox.square`) on the ``share`` nearest to fall.
+
+    At least ``least`` examples; ``masked``: only where an earlier probe
+    has beaten the gradients.
+    """
+
+    queries: int
+    share: float = 1.0
+    least: int = 0
+    masked: bool = False
+
+    def choose(self, gap: Tensor, near: Tensor, masked: bool) -> Tensor:
+        allowed = (gap > 0) & (masked or not self.masked)
+        return _nearest(gap, allowed, self.share, self.least)
+
+    def attack(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, eps: float,
+        norm: str, seed: int, **_: object,
+    ) -> Found:  # fmt: skip
+        same = torch.Generator(x.device).manual_seed(seed)
+        return square(
+            model, x, y, eps=eps, norm=norm, queries=self.queries,
+            generator=same,
+        )  # fmt: skip
+
+
+def _nearest(
+    gap: Tensor, allowed: Tensor, share: float, least: int = 0
+) -> Tensor:
+    """Rows of the ``share`` of the allowed with the smallest margins."""
+    rows = allowed.nonzero()[:, 0]
+    count = max(math.ceil(share * len(rows)), min(least, len(rows)))
+    order = gap[rows].argsort(stable=True)
+    return rows[order[:count].sort().values]
+
+
+Stage = Pgd | Climb | Probe
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Stages under a name; ``diagnose`` looks for red flags as well."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    diagnose: bool = False
+
+
+def plain_pgd(
+    *losses: str,
+    steps: int,
+    schedule: str = "cosine",
+    step_size: float | None = None,
+    restarts: int = 1,
+) -> Protocol:
+    """PGD on each of ``losses`` in turn, as the first records were made.
+
+    Raises ``ValueError`` where no loss is named.
+    """
+    if not losses:
+        raise ValueError("losses is empty: nothing would attack the model")
+    stages = tuple(
+        Pgd(loss, steps, schedule, step_size, restarts) for loss in losses
+    )
+    return Protocol(f"pgd-{steps}", stages)
+
+
+def race(
+    *losses: str,
+    steps: tuple[int, ...] = (10, 20, 70),
+    start: str = "clean",
+    share: float = 1.0,
+    targets: tuple[int, ...] = (),
+    starts: int = 1,
+) -> tuple[Climb, ...]:
+    """Legs of ``steps`` steps: the first for a ``share`` of the standing,
+    each that follows for the nearest third of the one before.
+
+    ``losses`` names the loss of each leg; the last one holds for the rest.
+    ``targets`` and ``starts`` are those of the first leg.
+    """
+    first, *others = [
+        (count, losses[min(k, len(losses) - 1)])
+        for k, count in enumerate(steps)
+    ]
+    return (
+        Climb(*first, start, share, targets, starts),
+        *(Climb(*leg, "on", THIRD, first=1.0) for leg in others),
+    )
+
+
+# Chosen on training images: reads lower than 40 equal steps for all of
+# them, at less than a third of the passes.
+QUICK = Protocol("quick", race("ce", "margin", steps=(6, 12)))
+# Chosen on training images. Most examples that fall late are among the
+# nearest ninth, and fall to one more start there or to a target.
+STRONG = Protocol(
+    "strong",
+    (
+        *race("ce", "margin", "ce"),
+        *race("dlr", "margin", steps=(10, 20), start="random", share=THIRD),
+        *race(
+            "ce", "margin", steps=(20, 40), start="random", share=THIRD**2,
+            starts=9,
+        ),
+        *race("margin", steps=(20, 40), share=THIRD**2, targets=NINE),
+        Probe(200, share=0.05, least=10),
+        Probe(1_000, masked=True),
+    ),
+    diagnose=True,
+)  # fmt: skip
+PROTOCOLS = {each.name: each for each in (QUICK, STRONG)}
+
+
+def named(protocol: str | Protocol) -> Protocol:
+    """The protocol of that name; a protocol is returned as it is.
+
+    Raises ``ValueError`` for an unknown name.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise ValueError(
+            f"no protocol named {protocol!r}; there are "
+            f"{', '.join(PROTOCOLS)}, or give a Protocol"
+        )
+    return PROTOCOLS[protocol]

@@ -1,0 +1,196 @@
+"""Auto-PGD: the optimum it must reach, the rules of its step lengths."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from promises import (
+    NORMS,
+    Spy,
+    climbs_to_the_exact_optimum,
+    climbs_to_the_exact_optimum_of_a_target,
+    examples_leave_when_they_are_fooled,
+    images,
+    keeps_the_worst_point_of_each_climb,
+    leaves_everything_as_it_was,
+    linear_case,
+    linear_model,
+    margins,
+    seeded,
+    waves,
+    wavy_case,
+)
+
+from lib import apgd as module
+from lib import norms
+from lib.apgd import LOSSES, apgd, checkpoints
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_it_reaches_the_exact_optimum_of_linear_models(norm):
+    climbs_to_the_exact_optimum(apgd, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_it_reaches_the_exact_optimum_of_a_target(norm):
+    climbs_to_the_exact_optimum_of_a_target(apgd, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_it_keeps_the_worst_point_of_each_example(norm):
+    keeps_the_worst_point_of_each_climb(apgd, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_examples_leave_when_they_are_fooled(norm):
+    examples_leave_when_they_are_fooled(apgd, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("eps", [0.05, 0.4, 3.0])
+def test_every_point_it_looks_at_is_in_ball_and_box(norm, eps):
+    model, x, y = linear_case(5, (3, 4, 4), classes=10)
+    spy = Spy(model)
+    y = model(x).argmax(dim=1)
+    apgd(spy, x, y, eps=eps, norm=norm, steps=6)
+    first = spy.seen[0]
+    assert torch.equal(first, x)
+    for points in spy.seen:
+        assert float(points.min()) >= 0 and float(points.max()) <= 1
+    for points in [p for p in spy.seen if len(p) == len(x)]:
+        assert float(norms.length(points - x, norm).max()) <= eps + 1e-9
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_it_leaves_everything_as_it_was(norm):
+    def worst(model, x, y, *, generator, **settings):
+        return apgd(model, x, y, **settings)[0]
+
+    leaves_everything_as_it_was(worst, norm)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_row_of_a_batch_equals_the_row_alone(norm):
+    model, x, y = wavy_case(12)
+    settings = {"eps": 0.01, "norm": norm, "steps": 9}
+    worst, lowest = apgd(model, x, y, **settings)
+    assert bool((lowest > 0).any()) and (norm == "l2" or lowest.min() <= 0)
+    for i in range(len(x)):
+        alone, low = apgd(model, x[i : i + 1], y[i : i + 1], **settings)
+        assert torch.allclose(worst[i], alone[0], atol=1e-8), i
+        assert torch.allclose(lowest[i], low[0], atol=1e-6)
+
+
+def test_checkpoints_are_those_of_the_paper():
+    # 0.22, then 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99 of the way
+    assert sorted(checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert sorted(checkpoints(10)) == [3, 5, 6, 7, 8, 9, 10]
+    assert checkpoints(1) == {1}
+
+
+def test_a_step_that_no_longer_gains_is_halved_and_taken_from_the_best(
+    monkeypatch,
+):
+    """On a linear model the first step is the last that gains."""
+    model = linear_model(15, 2)
+    x = images(1, (1, 5, 3), inner=True)
+    y = model(x).argmax(dim=1)
+    sizes = []
+    move = module._Climb.move
+
+    def watched(climb, *args):
+        sizes.append(float(climb.length[0]))
+        move(climb, *args)
+
+    monkeypatch.setattr(module._Climb, "move", watched)
+    apgd(model, x, y, eps=1e-3, steps=100)
+    assert sizes[:22] == [2e-3] * 22
+    assert sizes[22:41] == [1e-3] * 19
+    assert sizes[-1] == pytest.approx(2e-3 / 2**8)
+
+
+def test_momentum_repeats_a_quarter_of_the_last_move(monkeypatch):
+    model = linear_model(15, 2)
+    x = images(1, (1, 5, 3), inner=True)
+    y = model(x).argmax(dim=1)
+    spy = Spy(model)
+    apgd(spy, x, y, eps=0.01, steps=3, step_size=0.001)
+    first, second, third, _ = spy.seen
+    way = (second - first) / 0.001
+    assert torch.allclose(way.abs(), torch.ones_like(way))
+    moved = 0.75 * 0.001 * way + 0.25 * (second - first)
+    assert torch.allclose(third - second, moved, atol=1e-12)
+
+
+def test_losses_by_hand():
+    z = torch.tensor([[3.0, 1.0, 2.0, -5.0], [1.0, 4.0, 0.0, 2.0]])
+    y = torch.tensor([0, 2])
+    assert LOSSES["margin"](z, y).tolist() == [-1.0, 4.0]
+    expected = F.cross_entropy(z, y, reduction="none")
+    assert torch.equal(LOSSES["ce"](z, y), expected)
+    dlr = [-(3 - 2) / (3 - 1), (4 - 0) / (4 - 1)]
+    assert LOSSES["dlr"](z, y).tolist() == pytest.approx(dlr)
+    scaled = LOSSES["dlr"](1000 * z, y).tolist()
+    assert scaled == pytest.approx(dlr)
+    pair = z[:, :2]
+    assert torch.equal(
+        LOSSES["dlr"](pair, torch.tensor([0, 1])),
+        LOSSES["margin"](pair, torch.tensor([0, 1])),
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_lowers_the_margin(loss):
+    model = waves(48, 4, seed=1)
+    x = images(20, (3, 4, 4))
+    y = model(x).argmax(dim=1)
+    before = margins(model, x, y)
+    _, after = apgd(model, x, y, eps=0.01, steps=8, loss=loss)
+    assert bool((after <= before).all())
+    assert float((after <= 0).double().mean()) > 0.2
+
+
+def test_it_starts_where_it_is_told():
+    model, x, y = linear_case(4, (1, 5, 3), classes=3)
+    y = model(x).argmax(dim=1)
+    noise = norms.random_in_ball(x, 1e-4, "linf", seeded(0))
+    start = (x + noise).clamp(0, 1)
+    spy = Spy(model)
+    apgd(spy, x, y, eps=1e-4, steps=2, start=start)
+    assert torch.equal(spy.seen[0], start)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_other_precisions_stay_in_ball_and_box(dtype):
+    model, x, y = linear_case(4, (3, 4, 4), classes=10)
+    model, x = model.to(dtype), x.to(dtype)
+    worst, lowest = apgd(model, x, y, eps=0.25, steps=5)
+    assert (worst.dtype, lowest.dtype) == (dtype, torch.float32)
+    size = norms.length((worst - x).float(), "linf")
+    assert float(size.max()) <= 0.25 + 4 * torch.finfo(dtype).eps
+
+
+X, Y = torch.rand(3, 1, 4, 4, generator=seeded(0)), torch.tensor([0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": X * 3}, "normalisation belongs inside"),
+        ({"y": Y + 8}, r"0 \.\. 9"),
+        ({"eps": -1.0}, "eps must be"),
+        ({"eps": math.nan}, "eps must be"),
+        ({"norm": "l1"}, '"linf" or "l2"'),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"loss": "hinge"}, "loss must be one of margin, ce, dlr"),
+        ({"target": Y}, "must differ from the true"),
+        ({"target": Y + 9}, r"0 \.\. 9"),
+    ],
+)
+def test_it_refuses(change, message):
+    model = linear_model(16, 10).float()
+    settings = {"x": X, "y": Y, "eps": 0.1, "steps": 2} | change
+    x, y = settings.pop("x"), settings.pop("y")
+    with pytest.raises(ValueError, match=message):
+        apgd(model, x, y, **settings)

@@ -1,0 +1,105 @@
+"""The benchmark scripts: their arithmetic, and that they run without peers.
+
+Nothing here looks at a clock that could be late.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(
+        f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+common = script("common")
+
+
+def test_contenders_take_turns_in_changing_order():
+    seen = []
+    contenders = {name: lambda name=name: seen.append(name) for name in "abc"}
+    times = common.interleave(contenders, 20, calls=2, warmup=3)
+    assert {name: len(spent) for name, spent in times.items()} == {
+        "a": 20, "b": 20, "c": 20,
+    }  # fmt: skip
+    assert len(seen) == 23 * 3 * 2
+    rounds = [tuple(seen[i : i + 6 : 2]) for i in range(0, len(seen), 6)]
+    assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
+    assert len(set(rounds)) == 6, "not every order came up"
+
+
+def test_seconds_are_those_of_one_call(monkeypatch):
+    clock = iter([10.0, 16.0])
+    monkeypatch.setattr(common.time, "process_time", lambda: next(clock))
+    calls = []
+    assert common.seconds(lambda: calls.append(1), calls=3) == 2.0
+    assert len(calls) == 3
+
+
+def test_the_ratio_is_that_of_the_medians_with_quartiles_over_rounds():
+    times = {"a": [2.0, 4.0, 9.0, 4.0, 4.0], "b": [1.0, 2.0, 1.0, 8.0, 2.0]}
+    assert common.ratio(times, "a", "b") == {
+        "ratio": 2.0, "low": 2.0, "high": 2.0,
+    }  # fmt: skip
+    times["b"] = [1.0, 4.0, 3.0, 8.0, 2.0]  # 2, 1, 3, 1/2, 2 round by round
+    assert common.ratio(times, "a", "b") == {
+        "ratio": round(4 / 3, 4), "low": 1.0, "high": 2.0,
+    }  # fmt: skip
+    one = common.ratio({"a": [3.0], "b": [2.0]}, "a", "b")
+    assert one == {"ratio": 1.5, "low": 1.5, "high": 1.5}
+    with pytest.raises(ValueError, match="zip"):
+        common.ratio({"a": [1.0], "b": [1.0, 2.0]}, "a", "b")
+
+
+def test_a_table_has_everybody():
+    times = {"base": [1.0, 1.0], "slow": [2.0, 4.0]}
+    found = common.table(times, "base")
+    assert found["base"]["ratio"] == 1.0
+    assert found["slow"]["seconds"] == found["slow"]["ratio"] == 3.0
+
+
+def test_a_peer_that_is_not_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delenv("BENCH_PEERS", raising=False)
+    assert common.peer("a_peer_of_ours.part") is None
+    folder = tmp_path / "a_peer_of_ours"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "part.py").write_text("value = 3")
+    monkeypatch.setenv("BENCH_PEERS", str(tmp_path))
+    assert common.peer("a_peer_of_ours.part").value == 3
+    assert [*common.versions("torch", "no-such-package")] == ["torch"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["mnist", "cifar"])
+def test_speed_runs_without_any_peer(part):
+    def kept() -> dict:
+        folder = ROOT / "results" / "benchmarks"
+        return {p: p.stat().st_mtime_ns for p in folder.glob("speed-*")}
+
+    before = kept()
+    environment = {
+        **os.environ, "BENCH_PEERS": "", "BOOK_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": "",
+    }  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/speed.py", part, "--smoke"],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    for norm in ("linf", "l2"):
+        assert f"{norm} batch 4: bare" in run.stdout
+    assert "pgd, worst" in run.stdout
+    assert kept() == before, "a smoke run is kept"
