@@ -22,6 +22,7 @@ path has not been run yet.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import subprocess
 import sys
@@ -105,10 +106,11 @@ def torchattacks(
         return library.PGD(
             model, eps=eps, alpha=2.5 * eps / steps, steps=steps
         )
+    # its l2 attack fails where gradients are in channels_last
+    plain = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     attack = library.PGDL2(
-        model, eps=eps, alpha=2.5 * eps / steps, steps=steps
+        plain, eps=eps, alpha=2.5 * eps / steps, steps=steps
     )
-    # its l2 attack fails on images in channels_last
     return lambda x, y: attack(x.contiguous(), y)
 
 

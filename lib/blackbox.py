@@ -1,8 +1,8 @@
-"""An attack that asks for answers only: Square (Andriushchenko et al., 2020).
+"""Attacks that ask for answers only: Square, and patches before it.
 
-Random search without gradients. Each query repaints one square window and
-stays if the margin shrinks; the windows grow smaller. Where this beats an
-attack with gradients, the gradients are masked.
+Random search without gradients (Andriushchenko et al., 2020). Each query
+repaints one square window and stays if the margin shrinks; the windows grow
+smaller. Where this beats an attack with gradients, the gradients are masked.
 """
 
 from __future__ import annotations
@@ -19,6 +19,81 @@ from .norms import check_eps, check_norm, steepest
 FIRST_WINDOW = 0.8  # share of the image that the first windows cover
 # The window's area halves at these shares of the queries (section 5).
 HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
+PATCHES = (14, 9, 7)  # how many patches lie side by side: 2 to 4 of 28
+FEW = 25  # queries that are patches before any other, at least a fifth
+
+
+def search(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str = "linf",
+    queries: int = 300,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Square, in l2 from the best of a few patches; see :func:`square`.
+
+    Square's own start in l2 spreads eps over the whole image. A model that
+    ignores small changes of a pixel, as one trained in an l-infinity ball
+    may, answers a few hundred such queries with silence.
+    """
+    settings = {"eps": eps, "norm": norm, "generator": generator}
+    if norm != "l2":
+        return square(model, x, y, queries=queries, **settings)
+    few = min(queries, max(FEW, queries // 5))
+    worst, lowest = patches(
+        model, x, y, eps=eps, queries=few, generator=generator
+    )
+    row = (lowest > 0).nonzero()[:, 0]
+    if few < queries and len(row) > 0:
+        point, gap = square(
+            model, x[row], y[row], queries=queries - few, start=worst[row],
+            **settings,
+        )  # fmt: skip
+        lower = gap < lowest[row]
+        worst[row[lower]], lowest[row[lower]] = point[lower], gap[lower]
+    return worst, lowest
+
+
+@torch.no_grad()
+def patches(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    *,
+    eps: float,
+    queries: int = 25,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One small bright or dark patch of l2 length eps, in many places.
+
+    Arguments and results are those of :func:`square`; each query is a new
+    patch on the clean image, the same for the whole batch.
+    """
+    check_images(x)
+    check_labels(y, len(x))
+    check_eps(eps)
+    shape, x = x.shape[1:], _flat(x)
+    chance = {"generator": generator, "device": x.device}
+    worst, lowest = x.clone(), _unseen(x)
+    row = torch.arange(len(x), device=x.device)
+    for _ in range(queries):
+        many = PATCHES[int(torch.randint(len(PATCHES), (), **chance))]
+        sides = [max(1, size // many) for size in x.shape[2:]]
+        spot = [
+            _window(side, size, chance)
+            for side, size in zip(sides, x.shape[2:], strict=True)
+        ]
+        delta = torch.zeros_like(x[:1])
+        delta[(..., *spot)] = _signs((1, x.shape[1], 1, 1), x, chance)
+        trial = _into_box(x[row], _fit(delta, eps, "l2").expand_as(x[row]))
+        _keep(model, trial.view(-1, *shape), y, row, worst, lowest)
+        row = row[lowest[row] > 0]
+        if len(row) == 0:
+            break
+    return worst.view(-1, *shape), lowest
 
 
 @torch.no_grad()
@@ -31,6 +106,7 @@ def square(
     norm: str = "linf",
     queries: int = 300,
     generator: torch.Generator | None = None,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Random search over squares in the eps-ball around each image.
 
@@ -43,6 +119,8 @@ def square(
         generator: source of the windows, on the device of ``x``. One
             sequence of windows serves the whole batch, so an example's
             result does not depend on the others.
+        start: the points of the first query, shaped like ``x``; by default
+            stripes (l-infinity) or a grid of bumps (l2).
 
     Returns:
         For each example the point with the smallest margin seen (shaped
@@ -57,18 +135,17 @@ def square(
     check_eps(eps)
     if queries < 1:
         raise ValueError(f"queries must be at least 1, not {queries}")
-    shape = x.shape[1:]
-    x = x.detach() if x.dim() == 4 else x.detach().flatten(1)[:, None, None]
+    shape, x = x.shape[1:], _flat(x)
     chance = {"generator": generator, "device": x.device}
-    first = _stripes(x, eps, chance) if norm == "linf" else _grid(x, chance)
-    worst = _into_box(x, _fit(first.expand_as(x), eps, norm))
-    kind = torch.promote_types(x.dtype, torch.float32)
-    lowest = x.new_full((len(x),), torch.inf, dtype=kind)
+    if start is not None:
+        worst = start.detach().view_as(x).clone()
+    else:
+        first = (_stripes if norm == "linf" else _grid)(x, eps, chance)
+        worst = _into_box(x, _fit(first.expand_as(x), eps, norm))
+    lowest = _unseen(x)
     row, trial = torch.arange(len(x), device=x.device), worst
     for query in range(1, queries + 1):
-        gap = margin(model(trial.view(-1, *shape)).to(kind), y[row])
-        lower = (gap < lowest[row]) | torch.isneginf(gap)
-        worst[row[lower]], lowest[row[lower]] = trial[lower], gap[lower]
+        _keep(model, trial.view(-1, *shape), y, row, worst, lowest)
         row = row[lowest[row] > 0]
         if len(row) == 0 or query == queries:
             break
@@ -80,6 +157,27 @@ def square(
             delta = _move_mass(delta, eps, area, chance)
         trial = _into_box(x[row], _fit(delta, eps, norm))
     return worst.view(-1, *shape), lowest
+
+
+def _flat(x: Tensor) -> Tensor:
+    """As images (n, c, h, w); anything else becomes one row of pixels."""
+    return x.detach() if x.dim() == 4 else x.detach().flatten(1)[:, None, None]
+
+
+def _unseen(x: Tensor) -> Tensor:
+    kind = torch.promote_types(x.dtype, torch.float32)
+    return x.new_full((len(x),), torch.inf, dtype=kind)
+
+
+def _keep(
+    model: Model, trial: Tensor, y: Tensor, row: Tensor, worst: Tensor,
+    lowest: Tensor,
+) -> None:  # fmt: skip
+    """Look at the trials of these rows; the ones that lower it stay."""
+    gap = margin(model(trial).to(lowest.dtype), y[row])
+    lower = gap < lowest[row]
+    worst[row[lower]] = trial[lower].view(-1, *worst.shape[1:])
+    lowest[row[lower]] = gap[lower]
 
 
 def window_share(done: float) -> float:
@@ -150,7 +248,7 @@ def _bump_rows(height: int, width: int, like: Tensor) -> Tensor:
     return both / both.norm()
 
 
-def _grid(x: Tensor, chance: dict) -> Tensor:
+def _grid(x: Tensor, _eps: float, chance: dict) -> Tensor:
     """Bumps side by side over the image, the start for l2."""
     _, channels, height, width = x.shape
     delta = torch.zeros_like(x[:1])

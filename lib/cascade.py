@@ -24,7 +24,7 @@ from .norms import project, random_in_ball
 from .protocols import Climb, Pgd, Probe, Stage
 from .sanity import black_box_check
 
-TENSORS = ("x_adv", "gap", "point", "near", "rows")
+TENSORS = ("x_adv", "gap", "before", "point", "near", "rows")
 CHANCE = "chance"  # the generator's state
 COUNTS = ("done", "seed", "entered", "log", "probe")
 
@@ -33,7 +33,8 @@ class Cascade:
     """One protocol on the images ``x`` (n, ...) with labels ``y`` (n,).
 
     ``x_adv`` and ``gap`` hold the worst point of each example and its
-    margin, ``point`` and ``near`` the same for the race that runs now,
+    margin (``before``: as it was when the stage that runs now began),
+    ``point`` and ``near`` the same for the race that runs now,
     ``others`` (n, classes - 1) the wrong classes, likeliest first. ``rows``
     are the examples of the stage that runs now, ``done`` of them attacked;
     ``log`` has a line for each stage: examples ``tried`` and ``fooled``.
@@ -46,14 +47,14 @@ class Cascade:
         kind = torch.promote_types(x.dtype, torch.float32)
         self.x, self.y, self.generator = x, y, generator
         self.x_adv, self.gap = x.clone(), margin(logits.to(kind), y)
-        self.point = x.clone()
+        self.point, self.before = x.clone(), self.gap
         self.near = torch.full_like(self.gap, torch.inf)
         wrong = logits.scatter(1, y[:, None], -torch.inf)
         self.others = wrong.argsort(dim=1, descending=True)[:, :-1]
         self.rows = torch.empty(0, dtype=torch.long, device=x.device)
         self.done, self.seed, self.entered = 0, 0, False
         self.log: list[dict] = []
-        self.probe = {"tried": 0, "fooled": 0}
+        self.probe = {"tried": 0, "fooled": 0, "nearer": 0}
 
     @property
     def masked(self) -> bool:
@@ -81,11 +82,13 @@ class Cascade:
             fooled = int((self.gap[tried] <= 0).sum())
             self.log.append({"tried": len(tried), "fooled": fooled})
             if isinstance(stage, Probe) and not stage.masked:
-                self.probe = self.log[-1]
+                nearer = int((self.gap < self.before)[tried].sum())
+                self.probe = self.log[-1] | {"nearer": nearer}
             self.entered = False
 
     def enter(self, stage: Stage) -> None:
         """Choose the examples of a stage, and draw what fixes its chance."""
+        self.before = self.gap.clone()
         self.rows = stage.choose(self.gap, self.near, self.masked)
         if isinstance(stage, Climb):
             copies = stage.starts

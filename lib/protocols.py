@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .apgd import apgd
 from .attacks import margin, pgd
-from .blackbox import square
+from .blackbox import search
 
 Found = tuple[Tensor, Tensor]  # worst points (n, ...), their margins (n,)
 THIRD = 1 / 3
@@ -94,10 +94,11 @@ class Climb:
 
 @dataclass(frozen=True)
 class Probe:
-    """Square (:func:`lib.blackbox.square`) on the ``share`` nearest to fall.
+    """Queries (:func:`lib.blackbox.search`) on a ``share`` of the standing.
 
-    At least ``least`` examples; ``masked``: only where an earlier probe
-    has beaten the gradients.
+    At least ``least`` examples, spread evenly over the margins: whether
+    gradients are masked is asked here, so their order counts for nothing.
+    ``masked``: only where an earlier probe has beaten the gradients.
     """
 
     queries: int
@@ -107,27 +108,30 @@ class Probe:
 
     def choose(self, gap: Tensor, near: Tensor, masked: bool) -> Tensor:
         allowed = (gap > 0) & (masked or not self.masked)
-        return _nearest(gap, allowed, self.share, self.least)
+        rows = allowed.nonzero()[:, 0]
+        count = max(
+            math.ceil(self.share * len(rows)), min(self.least, len(rows))
+        )
+        order = rows[gap[rows].argsort(stable=True)]
+        picks = torch.arange(count, device=gap.device) * len(rows)
+        return order[picks // max(1, count)].sort().values
 
     def attack(
         self, model: nn.Module, x: Tensor, y: Tensor, *, eps: float,
         norm: str, seed: int, **_: object,
     ) -> Found:  # fmt: skip
         same = torch.Generator(x.device).manual_seed(seed)
-        return square(
+        return search(
             model, x, y, eps=eps, norm=norm, queries=self.queries,
             generator=same,
         )  # fmt: skip
 
 
-def _nearest(
-    gap: Tensor, allowed: Tensor, share: float, least: int = 0
-) -> Tensor:
+def _nearest(gap: Tensor, allowed: Tensor, share: float) -> Tensor:
     """Rows of the ``share`` of the allowed with the smallest margins."""
     rows = allowed.nonzero()[:, 0]
-    count = max(math.ceil(share * len(rows)), min(least, len(rows)))
     order = gap[rows].argsort(stable=True)
-    return rows[order[:count].sort().values]
+    return rows[order[: math.ceil(share * len(rows))].sort().values]
 
 
 Stage = Pgd | Climb | Probe
@@ -200,7 +204,7 @@ STRONG = Protocol(
             starts=9,
         ),
         *race("margin", steps=(20, 40), share=THIRD**2, targets=NINE),
-        Probe(200, share=0.05, least=10),
+        Probe(25, share=0.1, least=32),
         Probe(1_000, masked=True),
     ),
     diagnose=True,
