@@ -50,7 +50,10 @@ CASES = {
     "mnist-standard-linf-0.1": case(
         MNIST.format("standard"), "linf", 0.1, shaped=True
     ),
-    "mnist-standard-l2-0.5": case(MNIST.format("standard"), "l2", 0.5),
+    # shaped on this network in a larger ball, of radius 1.0
+    "mnist-standard-l2-0.5": case(
+        MNIST.format("standard"), "l2", 0.5, shaped=True
+    ),
     "mnist-linf-0.3": case(
         MNIST.format("linf-0.3-adversarial"), "linf", 0.3, shaped=True
     ),
@@ -60,17 +63,17 @@ CASES = {
     "mnist-linf-0.1": case(MNIST.format("linf-0.1-adversarial"), "linf", 0.1),
     "mnist-l2-2.5": case(MNIST.format("l2-2.5-adversarial"), "l2", 2.5),
     # trained for one ball, attacked in the other: gradients are masked
-    "mnist-linf-0.3-in-l2-1.5": case(
+    "mnist-linf-0.3-under-l2-1.5": case(
         MNIST.format("linf-0.3-adversarial"), "l2", 1.5
     ),
 }
 CIFAR = {
-    f"cifar-{name}": case(f"training-cifar/{name}-seed0", norm, eps)
+    f"cifar-{name}": case(f"training-cifar10/{name}-seed0", norm, eps, n)
     | {"data": "cifar10"}
-    for name, norm, eps in (
-        ("linf-8", "linf", 8 / 255),
-        ("standard", "linf", 1 / 255),
-        ("l2-80", "l2", 80 / 255),
+    for name, norm, eps, n in (
+        ("linf-8", "linf", 8 / 255, 100),
+        ("standard", "linf", 1 / 255, 100),
+        ("l2-80", "l2", 80 / 255, 50),
     )
 }
 

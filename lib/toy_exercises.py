@@ -107,7 +107,7 @@ def useful_delta(answer: float | None) -> Verdict:
 
 
 def tight_rule(tau: float | None, m: float | None) -> Verdict:
-    """A gate with delta <= 0.04 and slack below 1e-9, p = 0.95."""
+    """A gate with 0.01 <= delta <= 0.04, slack below 1e-9, p = 0.95."""
     if tau is None or m is None:
         return Verdict(None, "Replace None by numbers and run the cell.")
     toy = Toy.from_m(m, max(math.ceil(5 * m * m), 1), 0.95)
@@ -117,6 +117,12 @@ def tight_rule(tau: float | None, m: float | None) -> Verdict:
             False,
             f"delta is {delta:.4f}, above 0.04. A smaller "
             "tau trusts the weak features more.",
+        )
+    if delta < 0.01:
+        return Verdict(
+            False,
+            f"delta is {delta:.1e}, below 0.01: there bound and robust "
+            "accuracy are both almost 0. A larger tau trusts x1 more.",
         )
     if slack >= 1e-9:
         return Verdict(
@@ -187,7 +193,7 @@ def planted_eta(answer: float | None) -> Verdict:
     return _near(
         answer,
         4 / 56 * NOISE,
-        1e-5,
+        5e-5,
         "In units of the noise eta is m / sqrt(d), d the number of pixels; "
         "one unit of noise is 0.05 of the pixel range.",
     )

@@ -25,6 +25,7 @@ from promises import (
 from lib import apgd as module
 from lib import norms
 from lib.apgd import LOSSES, apgd, checkpoints
+from lib.attacks import _into_box, input_gradient
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -108,6 +109,39 @@ def test_a_step_that_no_longer_gains_is_halved_and_taken_from_the_best(
     assert sizes[:22] == [2e-3] * 22
     assert sizes[22:41] == [1e-3] * 19
     assert sizes[-1] == pytest.approx(2e-3 / 2**8)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_after_halving_it_goes_on_from_its_best_point(norm, monkeypatch):
+    """Where that is not the last one: on a model with many hills."""
+    model, images_, labels = wavy_case(40)
+    lengths, move = [], module._Climb.move
+
+    def watched(climb, *args):
+        lengths.append(float(climb.length[0]))
+        move(climb, *args)
+
+    monkeypatch.setattr(module._Climb, "move", watched)
+    eps, far = 0.006, 0
+    for x, y in zip(images_.split(1), labels.split(1), strict=True):
+        lengths.clear()
+        spy = Spy(model)
+        apgd(spy, x, y, eps=eps, norm=norm, steps=20)
+        gaps = torch.cat([margins(model, z, y) for z in spy.seen])
+        for k in range(1, len(lengths)):
+            if lengths[k] == lengths[k - 1]:
+                continue
+            best = spy.seen[int(gaps[: k + 1].argmin())]
+            grad = input_gradient(model, best, y, loss="margin")
+            ahead = lengths[k] * norms.steepest(grad, norm)
+            aim = _into_box(x, norms.project(best - x + ahead, eps, norm))
+            delta = norms.project(
+                best - x + 0.75 * (aim - best), eps, norm
+            )
+            expected = _into_box(x, delta)
+            assert torch.allclose(spy.seen[k + 1], expected, atol=1e-12), k
+            far += not torch.equal(best, spy.seen[k])
+    assert far > 3, "the best point was always the last one"
 
 
 def test_momentum_repeats_a_quarter_of_the_last_move(monkeypatch):

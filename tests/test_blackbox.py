@@ -16,7 +16,7 @@ from promises import (
 )
 
 from lib import norms
-from lib.blackbox import _hill, square, window_share
+from lib.blackbox import FEW, _hill, patches, search, square, window_share
 
 
 def query(model, x, y, *, steps=100, generator=None, **settings):
@@ -93,6 +93,59 @@ def test_nothing_is_left_behind_and_the_generator_decides():
     assert torch.equal(torch.get_rng_state(), chance)
     assert torch.equal(x, before)
     assert all(part.grad is None for part in model.parameters())
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 28, 28), (3, 7, 9)])
+def test_a_patch_is_one_small_square_of_length_eps(shape):
+    model, x, y = linear_case(4, shape, classes=3)
+    x = 0.4 + 0.2 * x
+    y = model(x).argmax(dim=1)
+    spy = Spy(model)
+    worst, lowest = patches(
+        spy, x, y, eps=0.01, queries=30, generator=seeded(0)
+    )
+    assert torch.allclose(lowest, margins(model, worst, y))
+    table = torch.full_like(lowest, torch.inf)
+    areas = set()
+    for points in [p for p in spy.seen if len(p) == len(x)]:
+        delta = points - x
+        size = norms.length(delta, "l2")
+        assert torch.allclose(size, torch.full_like(size, 0.01))
+        touched = (delta[0].abs() > 1e-9).flatten()
+        values = delta[0].abs().flatten()[touched]
+        assert torch.allclose(values, values[:1].expand_as(values))
+        areas.add(int(touched.sum()))
+        table = torch.minimum(table, margins(model, points, y))
+    if shape == (1, 28, 28):
+        assert areas == {4, 9, 16}
+    standing = lowest > 0
+    assert bool(standing.any())
+    assert torch.allclose(lowest[standing], table[standing], atol=1e-9)
+
+
+@pytest.mark.parametrize("queries", [7, FEW, FEW + 1, 60, 300])
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_search_asks_as_often_as_it_is_told(norm, queries):
+    model, x, _ = linear_case(3, (1, 6, 6), classes=3)
+    y = model(x).argmax(dim=1)
+    spy = Spy(model)
+    settings = {"eps": 1e-5, "norm": norm, "queries": queries}
+    worst, lowest = search(spy, x, y, generator=seeded(0), **settings)
+    assert [len(points) for points in spy.seen] == [3] * queries
+    table = torch.stack([margins(model, z, y) for z in spy.seen])
+    assert torch.allclose(lowest, table.min(dim=0).values, atol=1e-12)
+    assert torch.allclose(margins(model, worst, y), lowest, atol=1e-12)
+
+
+def test_square_starts_where_it_is_told():
+    model, x, _ = linear_case(3, (1, 6, 6), classes=3)
+    y, start = model(x).argmax(dim=1), (x + 1e-4).clamp(0, 1)
+    spy = Spy(model)
+    square(
+        spy, x, y, eps=1e-3, norm="l2", queries=3, generator=seeded(0),
+        start=start,
+    )  # fmt: skip
+    assert torch.equal(spy.seen[0], start)
 
 
 def test_windows_shrink_as_in_the_paper():

@@ -273,6 +273,37 @@ def test_several_targets_and_starts_count_once_for_each_example():
             assert not torch.equal(first[0], first[1]), "the same start"
 
 
+def test_every_leg_takes_a_third_of_the_leg_before():
+    """Who was left behind by the second leg is out of the third."""
+    model, x, y = wavy_case()
+    legs = race("margin", steps=(2, 2, 2))
+    seen = robust_accuracy(
+        model, x, y, eps=0.005, protocol=Protocol("x", legs)
+    )
+    tried = [row["tried"] for row in seen.attack["stages"]]
+    left = [row["tried"] - row["fooled"] for row in seen.attack["stages"]]
+    assert tried[0] == 60 and left[1] > 9
+    assert tried[1:] == [math.ceil(count / 3) for count in left[:2]]
+
+
+def test_no_stage_gives_back_what_another_found():
+    """The point kept is the worst of all, for those that stand as well."""
+    model, x, y = wavy_case()
+    last = margins(model, x, y)
+    gains = 0
+    for count in range(1, len(SMALL.stages) + 1):
+        seen = robust_accuracy(
+            model, x, y, eps=0.005,
+            protocol=Protocol("x", SMALL.stages[:count]),
+            generator=seeded(0),
+        )  # fmt: skip
+        found = margins(model, seen.x_adv, y)
+        assert bool((found <= last + 1e-9).all()), SMALL.stages[count - 1]
+        gains += bool((found < last).any())
+        last = found
+    assert gains > 3 and int((last > 0).sum()) > 20
+
+
 # --- a killed run goes on -------------------------------------------------
 
 
@@ -313,6 +344,43 @@ def test_a_killed_run_goes_on_to_the_same_result(
     again = robust_accuracy(model, x, y, generator=seeded(0), **settings)
     same_result(again, expected)
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("batches", [1, 10, 13, 17, 25, 29, 33, 40])
+def test_a_resumed_run_shows_the_model_what_it_would_have_seen(
+    batches, monkeypatch, tmp_path
+):
+    """Not only the same result: the same images, random starts included."""
+    inner, x, y = wavy_case()
+    settings = {"eps": 0.005, "batch_size": 7}
+
+    def look(protocol=SMALL, **more):
+        spy = Spy(inner)
+        robust_accuracy(
+            spy, x, y, protocol=protocol, generator=seeded(0),
+            **settings, **more,
+        )  # fmt: skip
+        return spy.seen
+
+    before = len(look(Protocol("x", (), diagnose=True)))
+    expected = look()[before:]
+    attack, count = evaluation.Cascade.attack, iter(range(1000))
+
+    def dies(self, *args, **kwargs):
+        if next(count) == batches:
+            raise Killed
+        return attack(self, *args, **kwargs)
+
+    file = tmp_path / "state.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "SAVE_EVERY", 0.0)
+        patch.setattr(evaluation.Cascade, "attack", dies)
+        with pytest.raises(Killed):
+            look(resume=file)
+    found = look(resume=file)[before:]
+    assert 0 < len(found) < len(expected)
+    for one, other in zip(found, expected[-len(found) :], strict=True):
+        assert torch.equal(one, other)
 
 
 def same_result(found, expected):
@@ -593,6 +661,84 @@ def test_saturated_outputs_raise_the_flag_of_zero_gradients(trained, digits):
     assert ZERO in {finding.name for finding in seen.flags}
 
 
+class Dull(nn.Module):
+    """All but deaf to a pixel below 0.3; class 1 is brightness above it."""
+
+    def forward(self, x):
+        bright = (x - 0.3).clamp_min(0).sum(dim=(1, 2, 3))
+        bright = bright + 0.01 * x.sum(dim=(1, 2, 3))
+        return torch.stack([5 + 0 * bright, bright, 0 * bright], dim=1)
+
+
+def test_patches_notice_a_model_that_is_deaf_to_small_changes():
+    """Gradients spread what patches put in one place; yet nobody falls."""
+    x, y = 0.05 * torch.rand(40, 1, 20, 20, generator=seeded(0)), [0] * 40
+    stages = (*race("margin", steps=(10,)), Probe(25, share=0.1, least=32))
+
+    def probed(model):
+        return robust_accuracy(
+            model.eval(), x, torch.tensor(y), eps=0.6, norm="l2",
+            protocol=Protocol("x", stages),
+        )  # fmt: skip
+
+    seen = probed(Dull())
+    assert [row["fooled"] for row in seen.attack["stages"]] == [0, 0]
+    (flag,) = seen.flags
+    assert flag.name == BLACK_BOX and "fooling 32" in flag.message
+    seen = probed(sure_model(400))
+    assert seen.accuracy == 1.0 and seen.flags == ()
+
+
+def sure_model(features):
+    """Linear, float32, and always sure of class 0."""
+    model = linear_model(features, 3).float()
+    with torch.no_grad():
+        model[1].bias[0] += 20
+    return model
+
+
+def test_a_probe_that_is_resumed_knows_what_the_gradients_had(
+    monkeypatch, tmp_path
+):
+    model, x = sure_model(64), images(40, (1, 8, 8)).float()
+    y = torch.zeros(40, dtype=torch.long)
+    stages = (*race("margin", steps=(10,)), Probe(25, share=0.1, least=32))
+    attack, count = evaluation.Cascade.attack, iter(range(1000))
+
+    def dies(self, *args, **kwargs):
+        if next(count) == 8:  # six batches of the climb, two of the probe
+            raise Killed
+        return attack(self, *args, **kwargs)
+
+    def look():
+        return robust_accuracy(
+            model, x, y, eps=0.1, norm="l2", batch_size=7,
+            protocol=Protocol("x", stages), resume=tmp_path / "state",
+        )  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "SAVE_EVERY", 0.0)
+        patch.setattr(evaluation.Cascade, "attack", dies)
+        with pytest.raises(Killed):
+            look()
+    assert look().flags == ()
+
+
+def test_a_probe_is_spread_over_the_margins():
+    gap = torch.tensor([0.5, -1.0, 0.1, 0.9, 0.3, 0.2, 0.8, 0.4])
+    near = torch.full_like(gap, torch.inf)
+    for probe, rows in (
+        (Probe(1), [0, 2, 3, 4, 5, 6, 7]),
+        (Probe(1, share=0.1, least=3), [0, 2, 4]),
+        (Probe(1, share=0.5, least=3), [2, 5, 6, 7]),
+        (Probe(1, share=0.1, least=30), [0, 2, 3, 4, 5, 6, 7]),
+        (Probe(1, masked=True), []),
+    ):
+        assert probe.choose(gap, near, False).tolist() == rows, probe
+    masked = Probe(1, masked=True).choose(gap, near, True)
+    assert masked.tolist() == [0, 2, 3, 4, 5, 6, 7]
+
+
 def test_where_gradients_are_masked_the_probe_goes_on(trained, digits):
     seen = diagnose(nn.Sequential(Round(), trained), digits)
     climb, first, second = seen.attack["stages"]
@@ -608,6 +754,10 @@ def test_one_lucky_query_is_no_flag_and_two_of_many_are_none():
     assert not check(tried=10, fooled=2).passed
     assert check(tried=100, fooled=4).passed
     assert not check(tried=100, fooled=5).passed
+    assert check(tried=10, fooled=0, nearer=2).passed
+    assert not check(tried=10, fooled=0, nearer=3).passed
+    assert check(tried=100, fooled=0, nearer=9).passed
+    assert not check(tried=100, fooled=0, nearer=10).passed
 
 
 def test_a_finding_prints_on_one_line():

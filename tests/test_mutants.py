@@ -386,12 +386,12 @@ def test_chance_that_depends_on_the_batch_is_noticed():
     noticed(check, one_more_draw_for_each_size, promises.SMALL)
 
 
-def farthest(gap, allowed, share, least=0):
-    return nearest(-gap, allowed, share, least)
+def farthest(gap, allowed, share):
+    return nearest(-gap, allowed, share)
 
 
-def everybody(gap, allowed, share, least=0):
-    return nearest(gap, allowed, 1.0, least)
+def everybody(gap, allowed, share):
+    return nearest(gap, allowed, 1.0)
 
 
 nearest = protocols._nearest

@@ -174,7 +174,8 @@ def test_check_of_the_hinge_threshold():
 
 def test_tight_rule_explains_both_ways_to_fail():
     assert "0.04" in toy_exercises.tight_rule(6.0, 2.0).message
-    assert "slack" in toy_exercises.tight_rule(2.0, 3.0).message
+    assert "slack" in toy_exercises.tight_rule(3.0, 2.8).message
+    assert "both almost 0" in toy_exercises.tight_rule(0.0, 7.0).message
 
 
 # --- verdicts ------------------------------------------------------------
