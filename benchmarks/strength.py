@@ -62,9 +62,10 @@ CASES = {
     ),
     "mnist-linf-0.1": case(MNIST.format("linf-0.1-adversarial"), "linf", 0.1),
     "mnist-l2-2.5": case(MNIST.format("l2-2.5-adversarial"), "l2", 2.5),
-    # trained for one ball, attacked in the other: gradients are masked
+    # trained for one ball, attacked in the other: gradients are masked;
+    # the probe was shaped on its training images
     "mnist-linf-0.3-under-l2-1.5": case(
-        MNIST.format("linf-0.3-adversarial"), "l2", 1.5
+        MNIST.format("linf-0.3-adversarial"), "l2", 1.5, shaped=True
     ),
 }
 CIFAR = {

@@ -33,7 +33,7 @@ One module, one subject; import what you need, importing does no work:
 - ``page``        what a cell shows: sentences, tables, figures
 - ``plots``       the figures' common style
 - ``sliders``     interactive figures that need no kernel
-- ``exercises``   checks of the exercises (also ``toy_exercises``, ``cost_exercises``)
+- ``exercises``   checks of the exercises (``toy_``, ``cost_exercises`` too)
 """
 
 __version__ = "0.1.0"

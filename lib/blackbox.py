@@ -119,8 +119,7 @@ def square(
         generator: source of the windows, on the device of ``x``. One
             sequence of windows serves the whole batch, so an example's
             result does not depend on the others.
-        start: the points of the first query, shaped like ``x``; by default
-            stripes (l-infinity) or a grid of bumps (l2).
+        start: the first points; default stripes, or in l2 a grid of bumps.
 
     Returns:
         For each example the point with the smallest margin seen (shaped

@@ -20,7 +20,7 @@ def trades_pairs(answer: float | None, steps: int = 10) -> Verdict:
     """Exercise: pairs of passes of a TRADES update with ``steps`` steps."""
     if answer is None:
         return _OPEN
-    if abs(answer - (steps + 2)) < 1e-6:
+    if abs(answer - (steps + 2.5)) < 1e-6:
         return Verdict(
             True,
             f"{steps + 3} passes forward and {steps + 2} back, which is "
@@ -129,7 +129,7 @@ def fewer_passes(
         )
     spent = ours.forwards + ours.backwards
     used = spent / (plain.forwards + plain.backwards)
-    if used > 9 * share:
+    if used > share:
         return Verdict(
             False,
             f"As strong, but at {used:.0%} of the passes. Which images "

@@ -60,7 +60,7 @@ def _compute() -> Judgement:
     table = results.load("benchmarks/training-methods").values["table"]
     cheap = {name: table[name]["ratio"] for name in ("free", "fgsm")}
     inside = all(0.5 <= r.ratio / (r.steps + 1) <= 1.5 for r in rows)
-    close = all(0.5 <= ratio <= 9 for ratio in cheap.values())
+    close = all(0.5 <= ratio <= 2.5 for ratio in cheap.values())
     above = " (a little above 2)" if 2 < cheap["fgsm"] <= 2.5 else ""
     ours = (
         "MNIST, time ratio: "

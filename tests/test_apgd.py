@@ -135,9 +135,7 @@ def test_after_halving_it_goes_on_from_its_best_point(norm, monkeypatch):
             grad = input_gradient(model, best, y, loss="margin")
             ahead = lengths[k] * norms.steepest(grad, norm)
             aim = _into_box(x, norms.project(best - x + ahead, eps, norm))
-            delta = norms.project(
-                best - x + 0.75 * (aim - best), eps, norm
-            )
+            delta = norms.project(best - x + 0.75 * (aim - best), eps, norm)
             expected = _into_box(x, delta)
             assert torch.allclose(spy.seen[k + 1], expected, atol=1e-12), k
             far += not torch.equal(best, spy.seen[k])
