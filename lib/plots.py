@@ -151,10 +151,12 @@ def lines(
 def legend_above(fig: Figure, ax: Axes) -> None:
     """One legend for all panels, above them, from the curves of ``ax``.
 
-    Up to four entries stand in one row, more in rows of three.
+    In as few rows as the figure's width allows.
     """
     handles, labels = ax.get_legend_handles_labels()
-    columns = len(labels) if len(labels) <= 4 else 3
+    # inches of an entry in the common style: handle and gaps, then letters
+    widest = 0.6 + 0.085 * max(map(len, labels))
+    columns = max(1, min(len(labels), int(fig.get_figwidth() / widest)))
     with styled():
         fig.legend(
             handles, labels, loc="outside upper center", ncols=columns
