@@ -112,19 +112,25 @@ def peer(module: str) -> Any | None:
     The folder named by ``BENCH_PEERS`` is searched last, so that peers
     can live apart from the book's own environment.
     """
-    folder = os.environ.get("BENCH_PEERS", "")
-    if folder and folder not in sys.path:
-        sys.path.append(folder)
+    _find_peers()
     name = module.partition(".")[0]
     if importlib.util.find_spec(name) is None:
         return None
     return importlib.import_module(module)
 
 
+def _find_peers() -> None:
+    """Search the folder named by ``BENCH_PEERS`` after all others."""
+    folder = os.environ.get("BENCH_PEERS", "")
+    if folder and folder not in sys.path:
+        sys.path.append(folder)
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions of those ``packages`` that are there."""
     from importlib.metadata import PackageNotFoundError, version
 
+    _find_peers()
     found = {}
     for package in packages:
         try:

@@ -17,6 +17,7 @@ One module, one subject; import what you need, importing does no work:
 - ``recipes``     settings of a training run, and the named ones
 - ``objectives``  the loss of a batch for each method: PGD, free, TRADES
 - ``training``    the loop around them, interrupted and resumed
+- ``states``      files of unfinished runs
 - ``averaging``   a moving average of the weights
 - ``overfitting`` validation images: the best epoch, and a warning
 - ``distributed`` the same training on many processes (``processes``,

@@ -23,8 +23,6 @@ decoded while it is read.
 from __future__ import annotations
 
 import inspect
-import os
-import pickle
 import time
 import warnings
 from collections.abc import Iterator
@@ -38,7 +36,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from . import evaluation, models, streams, training
+from . import evaluation, models, states, streams, training
 from ._checks import check_images, check_labels
 from ._memory import keep_freed_memory
 from .averaging import WeightAverage
@@ -170,9 +168,7 @@ class _Run:
 
     def eps(self) -> float:
         """The radius at this update, after warm-up."""
-        ramp = self.recipe.warmup * self.updates
-        share = 1.0 if ramp <= 0 else min(1.0, (self.update + 1) / ramp)
-        return self.recipe.eps * share
+        return self.recipe.radius(self.update, self.updates)
 
     def result(self) -> nn.Sequential:
         """What training has led to so far, in evaluation mode."""
@@ -192,20 +188,11 @@ class _Run:
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
         }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)  # a killed run leaves the old file whole
+        states.write(path, state)
 
     def restore(self, path: Path) -> None:
         """Go on from the state in ``path``, written by any number."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{path} is damaged and cannot be resumed from; delete it to "
-                "start again, or give another folder"
-            ) from error
+        state = states.read(path)
         other = [
             key for key in self.same if state.get(key) != self.same[key]
         ]  # fmt: skip
@@ -310,7 +297,7 @@ def fit(
                 if state is not None and run.update % save_every == 0:
                     run.save(state)
             run.history.append(_row(run, held_out, workers))
-            training._stop_if_collapsed(run, labels, run.history[-1])
+            training.stop_if_collapsed(run, labels, run.history[-1])
             if state is not None:
                 run.save(state)
     return run.result(), run.history
@@ -399,7 +386,7 @@ def _update(run: _Run, parts: list[tuple[Tensor, Tensor, float]]) -> None:
 
 def _loss(run: _Run, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Mean loss of one part of a batch, and its hits."""
-    x = training._prepare(run, x)
+    x = training.prepare(run, x)
     half = run.recipe.precision == "bfloat16"
     with torch.autocast(x.device.type, torch.bfloat16, enabled=half):
         method = METHODS[run.recipe.method]

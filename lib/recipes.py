@@ -102,6 +102,12 @@ class Recipe:
                 "replays: set steps=1"
             )
 
+    def radius(self, update: int, updates: int) -> float:
+        """eps at an update (from 0 on) of ``updates``, grown in warm-up."""
+        ramp = self.warmup * updates
+        share = 1.0 if ramp <= 0 else min(1.0, (update + 1) / ramp)
+        return self.eps * share
+
     def step_size(self, eps: float) -> float:
         """Length of one gradient step on the images at radius ``eps``."""
         return self.rel_step * eps / self.steps

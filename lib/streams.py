@@ -71,6 +71,7 @@ def stream(
 
 
 def count(examples: Examples) -> int:
+    """How many examples there are."""
     return len(examples[0] if isinstance(examples, tuple) else examples)
 
 

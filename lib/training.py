@@ -10,8 +10,6 @@ Long runs save themselves after every epoch and resume.
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
 import time
 import warnings
 from collections.abc import Callable
@@ -22,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import models, overfitting
+from . import models, overfitting, states
 from ._checks import check_images, check_labels
 from ._memory import keep_freed_memory
 from .averaging import WeightAverage
@@ -71,9 +69,7 @@ class Run:
 
     def eps(self) -> float:
         """The radius at this update, after warm-up."""
-        ramp = self.recipe.warmup * self.updates
-        share = 1.0 if ramp <= 0 else min(1.0, (self.update + 1) / ramp)
-        return self.recipe.eps * share
+        return self.recipe.radius(self.update, self.updates)
 
     def result(self) -> nn.Sequential:
         """What an epoch has led to, in evaluation mode."""
@@ -92,19 +88,10 @@ class Run:
             "history": self.history, "delta": self.delta, "best": self.best,
             "average": average.model.state_dict() if average else {},
         }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)  # a killed run leaves the old file whole
+        states.write(path, state)
 
     def restore(self, path: Path) -> None:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"{path} is damaged and cannot be resumed from; delete it to "
-                "start again, or give another file"
-            ) from error
+        state = states.read(path)
         # made again, an older recipe has the fields that came later
         recipe = Recipe(**state["recipe"])
         if (recipe, state["updates"], state.get("images")) != (
@@ -198,7 +185,7 @@ def train(
             run.history.append(row)
             if validation is not None:
                 _validate(run, validation, row)
-            _stop_if_collapsed(run, y, row)
+            stop_if_collapsed(run, y, row)
             if on_epoch is not None:
                 on_epoch(run.result(), row)
             if resume is not None:
@@ -218,7 +205,7 @@ def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict:
     rows = torch.randperm(len(x), generator=run.order).to(x.device)
     with count_passes(run.model) as passes:
         for part in rows.split(run.recipe.batch_size):
-            batch = _prepare(run, x[part]), y[part]
+            batch = prepare(run, x[part]), y[part]
             for _ in range(run.recipe.replays):
                 eps = run.eps()
                 loss, hits = _update(run, *batch, eps)
@@ -238,7 +225,7 @@ def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict:
     }  # fmt: skip
 
 
-def _prepare(run: Run, x: Tensor) -> Tensor:
+def prepare(run: Run, x: Tensor) -> Tensor:
     """A batch augmented, and in the memory layout that suits it."""
     if run.recipe.augment == "crop-flip":
         x = crop_flip(x, run.noise)
@@ -280,7 +267,7 @@ def _validate(run: Run, images: tuple[Tensor, Tensor], row: dict) -> None:
         warnings.warn(overfitting.advice(row), stacklevel=3)
 
 
-def _stop_if_collapsed(run: Run, y: Tensor, row: dict) -> None:
+def stop_if_collapsed(run: Run, y: Tensor, row: dict) -> None:
     """Raise once the warm-up is over and the model is still at chance."""
     warm = run.update > 1.2 * run.recipe.warmup * run.updates
     largest = int(y.bincount().max()) / len(y)

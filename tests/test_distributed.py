@@ -61,7 +61,7 @@ def together(size, folder, work, *arguments):
         process.join(120)
     assert [process.exitcode for process in team] == [0] * size
     return [
-        torch.load(folder / f"{rank}.pt", weights_only=False)
+        torch.load(folder / f"{rank}.pt", weights_only=True)
         for rank in range(size)
     ]
 
@@ -372,7 +372,7 @@ def test_a_worker_killed_in_mid_epoch_changes_nothing(tmp_path, one):
     lives = sorted(path.name for path in tmp_path.glob("life-*"))
     assert lives == ["life-0-False", "life-1-False"], "it was not killed"
     for rank in (0, 1):
-        found, begun = torch.load(tmp_path / f"{rank}.pt", weights_only=False)
+        found, begun = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert begun, "it began from scratch"
         assert same(found, one[0]["batch norm"])
 

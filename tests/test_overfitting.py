@@ -69,13 +69,13 @@ def test_a_split_that_leaves_nothing_to_train_on_is_refused():
 def test_validation_images_are_not_trained_on(monkeypatch):
     x, y = easy()
     _, (x_val, _) = overfitting.split(x, y, 6, RECIPE.seed)
-    seen, prepare = [], training._prepare
+    seen, prepare = [], training.prepare
 
     def watch(run, batch):
         seen.append(batch)
         return prepare(run, batch)
 
-    monkeypatch.setattr(training, "_prepare", watch)
+    monkeypatch.setattr(training, "prepare", watch)
     train(x, y, replace(RECIPE, epochs=1), **OPTIONS)
     trained_on = {tuple(row.tolist()) for row in torch.cat(seen)}
     assert len(trained_on) == 20
