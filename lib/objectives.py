@@ -167,21 +167,28 @@ def _mode_for_crafting(model: nn.Module, recipe: Recipe) -> Iterator[None]:
             module.training = mode
 
 
-def crop_flip(
-    x: Tensor, generator: torch.Generator | None = None, pad: int = 4
+def shift(
+    x: Tensor,
+    generator: torch.Generator | None = None,
+    *,
+    pad: int,
+    mirror: bool = False,
 ) -> Tensor:
-    """Random shifts by up to ``pad`` pixels (black comes in), random mirror.
+    """Every image moved by up to ``pad`` pixels, on its own; black comes in.
 
-    The usual augmentation of CIFAR-10 for a batch ``x`` (n, c, h, w), every
-    image on its own; ``generator`` is on the device of ``x``.
+    The usual augmentation for a batch ``x`` (n, c, h, w); with ``mirror``
+    half of the images are mirrored too. ``generator`` is on the device of
+    ``x``; returns a tensor shaped like ``x``.
     """
     n, _, height, width = x.shape
     options = {"generator": generator, "device": x.device}
-    shift = torch.randint(0, 2 * pad + 1, (2, n, 1), **options)
-    mirrored = torch.rand(n, 1, **options) < 0.5
-    rows = shift[0] + torch.arange(height, device=x.device)
+    moved = torch.randint(0, 2 * pad + 1, (2, n, 1), **options)
+    rows = moved[0] + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device).expand(n, -1)
-    columns = shift[1] + torch.where(mirrored, columns.flip(1), columns)
+    if mirror:
+        mirrored = torch.rand(n, 1, **options) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    columns = moved[1] + columns
     image = torch.arange(n, device=x.device)[:, None, None]
     padded = F.pad(x, [pad] * 4)
     picked = padded[image, :, rows[:, :, None], columns[:, None, :]]

@@ -27,9 +27,10 @@ class Recipe:
     one-cycle learning rate that peaks at ``lr``. ``precision`` is that of
     the passes in training, ``"float32"`` or ``"bfloat16"`` (weights stay
     float32). Perturbations are crafted with the model in evaluation mode
-    if ``craft_mode`` is ``"eval"``. ``augment="crop-flip"`` shifts every
-    image by up to 4 pixels and mirrors half of them before they are
-    perturbed.
+    if ``craft_mode`` is ``"eval"``. Before they are perturbed, the images
+    are shifted by up to 4 pixels and half of them mirrored if ``augment``
+    is ``"crop-flip"``, shifted by up to 2 pixels if it is ``"shift"`` (a
+    mirrored digit is another digit).
 
     ``replays`` updates follow each other on one batch (method ``free``);
     ``beta`` weighs the second term of ``trades``. ``averaging`` is the
@@ -66,12 +67,11 @@ class Recipe:
         for name, choices in (
             ("precision", ("float32", "bfloat16")),
             ("craft_mode", ("eval", "train")),
-            ("augment", ("none", "crop-flip")),
+            ("augment", ("none", "crop-flip", "shift")),
         ):
             if getattr(self, name) not in choices:
-                raise ValueError(
-                    f'{name} must be "{choices[0]}" or "{choices[1]}"'
-                )
+                *most, last = [f'"{choice}"' for choice in choices]
+                raise ValueError(f"{name} must be {', '.join(most)} or {last}")
         self._check_method()
         if min(self.epochs, self.batch_size, self.steps) < 1:
             raise ValueError("epochs, batch_size and steps must be >= 1")

@@ -25,7 +25,7 @@ from ._checks import check_images, check_labels
 from ._memory import keep_freed_memory
 from .averaging import WeightAverage
 from .evaluation import accuracy, count_passes
-from .objectives import METHODS, crop_flip, perturb
+from .objectives import METHODS, perturb, shift
 from .recipes import Recipe
 
 __all__ = ["Recipe", "Run", "TrainingCollapsed", "perturb", "train"]
@@ -228,7 +228,9 @@ def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict:
 def prepare(run: Run, x: Tensor) -> Tensor:
     """A batch augmented, and in the memory layout that suits it."""
     if run.recipe.augment == "crop-flip":
-        x = crop_flip(x, run.noise)
+        x = shift(x, run.noise, pad=4, mirror=True)
+    elif run.recipe.augment == "shift":
+        x = shift(x, run.noise, pad=2)
     if x.dim() == 4 and x.shape[1] > 1:  # colour: the faster layout
         x = x.contiguous(memory_format=torch.channels_last)
     return x

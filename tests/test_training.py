@@ -638,7 +638,7 @@ def test_during_warm_up_nothing_is_stopped():
         ({"lr": float("nan")}, "lr and rel_step must be finite and > 0"),
         ({"rel_step": -1.0}, "lr and rel_step must be finite and > 0"),
         ({"warmup": 1.5}, r"share of the run, in \[0, 1\]"),
-        ({"augment": "mixup"}, '"none" or "crop-flip"'),
+        ({"augment": "mixup"}, '"none", "crop-flip" or "shift"'),
         ({"method": "free"}, "set steps=1"),
         ({"replays": 2}, 'replays are for the method "free"'),
         ({"replays": 0}, "replays must be >= 1"),
@@ -674,9 +674,10 @@ def test_unsound_images_and_labels_are_refused():
 # --- augmentation ---------------------------------------------------------
 
 
-def test_crop_flip_shifts_and_mirrors_each_image_on_its_own():
+@pytest.mark.parametrize("mirror", [False, True])
+def test_shift_moves_each_image_on_its_own(mirror):
     x = torch.rand(64, 3, 5, 6, generator=seeded(0)) + 0.1  # no black pixel
-    out = training.crop_flip(x, seeded(1), pad=2)
+    out = training.shift(x, seeded(1), pad=2, mirror=mirror)
     padded = torch.nn.functional.pad(x, [2] * 4)
     seen = set()
     for before, after in zip(padded, out, strict=True):
@@ -691,9 +692,21 @@ def test_crop_flip_shifts_and_mirrors_each_image_on_its_own():
         assert len(found) == 1, "not a shifted or mirrored copy"
         seen |= found
     assert {i for i, _, _ in seen} == {j for _, j, _ in seen} == set(range(5))
-    assert {flip for _, _, flip in seen} == {False, True}
-    assert len(seen) > 20, "images move together"
-    assert torch.equal(out, training.crop_flip(x, seeded(1), pad=2))
+    assert {flip for _, _, flip in seen} == {False, mirror}
+    assert len(seen) > 15, "images move together"
+    again = training.shift(x, seeded(1), pad=2, mirror=mirror)
+    assert torch.equal(out, again)
+
+
+@pytest.mark.parametrize(
+    "name, pad, mirror", [("crop-flip", 4, True), ("shift", 2, False)]
+)
+def test_a_recipe_names_its_augmentation(name, pad, mirror):
+    x, y = images(6, (1, 28, 28)), torch.arange(6)
+    run = training.Run(x, y, Recipe(augment=name, batch_size=6), {})
+    out = training.prepare(run, x)
+    same = training.shift(x, seeded(0), pad=pad, mirror=mirror)
+    assert torch.equal(out, same)
 
 
 def test_augmentation_is_off_unless_asked_for():

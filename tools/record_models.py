@@ -1,37 +1,72 @@
-"""Train and record the networks that several chapters share.
+"""Train and record models that chapters share: one record for each.
 
-    python tools/record_models.py                # all of them
-    python tools/record_models.py linf-8-seed0   # one of them
+    python tools/record_models.py training-cifar10/linf-8-seed0
+    python tools/record_models.py 'sizes-mnist/*-seed0'       # many
+    python tools/record_models.py 'sizes-mnist/*' --part 1/2  # half of them
+    python tools/record_models.py --list                      # their names
 
-Each becomes ``results/training-cifar10/NAME.json`` with its weights beside
-it. An interrupted run goes on where it stopped; an equal record is kept.
-On a CPU core a network takes 15 to 30 minutes.
+An equal record is kept, and a long run that was interrupted goes on where it
+stopped; delete a record to make it again. ``--part 1/2`` and ``--part 2/2``
+share the work between two processes. On a CPU core a network of
+``training-cifar10`` takes 15 to 30 minutes, a model of a size sweep a few
+seconds to five minutes.
 """
 
+import argparse
 import os
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["BOOK_RUN"] = "full"  # write records
 
-from lib import experiments, results
+from tqdm.auto import tqdm
+
+from lib import experiments, results, sizes
 
 
-def main(names: list[str]) -> None:
-    points = experiments.CIFAR10_POINTS
-    unknown = [name for name in names if name not in points]
-    if unknown:
+def points() -> dict:
+    """Every model under the name of its record: settings and experiment."""
+    found = {
+        f"training-cifar10/{name}": (point, experiments.train_and_attack)
+        for name, point in experiments.CIFAR10_POINTS.items()
+    }
+    for folder, sweep in sizes.SWEEPS.items():
+        found |= {
+            f"{folder}/{name}": (point, sizes.train_and_measure)
+            for name, point in sizes.points(sweep["full"])
+        }
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("pattern", nargs="*", metavar="NAME")
+    parser.add_argument("--part", default="1/1", metavar="K/OF")
+    parser.add_argument("--list", action="store_true")
+    chosen = parser.parse_args(arguments)
+    known = points()
+    if chosen.list:
+        print("\n".join(known))
+        return
+    names = [
+        name for name in known
+        if any(fnmatchcase(name, each) for each in chosen.pattern)
+    ]  # fmt: skip
+    if not names:
         sys.exit(
-            f"no network named {', '.join(unknown)}; there are "
-            f"{', '.join(points)}"
+            "Name a record, or a pattern of records in quotes; --list shows "
+            "them all."
         )
-    for name in names or points:
-        record = results.load_or_run(
-            f"training-cifar10/{name}", points[name],
-            experiments.train_and_attack,
-        )  # fmt: skip
-        print(name, record.values["standard"], record.values["robust"])
+    part, of = (int(number) for number in chosen.part.split("/"))
+    bar = tqdm(names[part - 1 :: of], unit="model")
+    for name in bar:
+        bar.set_postfix_str(name)
+        record = results.load_or_run(name, *known[name])
+        tqdm.write(f"{name} {record.values['standard']}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,239 @@
+"""The size sweep: one model for each training-set size, radius and seed.
+
+Figures 1 and 6 of the paper plot standard test accuracy against the number
+of training images. A :class:`Sweep` says which models that takes; each is a
+:class:`SizePoint`, trained and measured by :func:`train_and_measure`, and a
+record of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from . import data, evaluation, results, runs, training
+from .objectives import perturb
+from .recipes import Recipe
+
+SHOWN = 6  # training images whose perturbed versions a record keeps
+ROWS = 12  # epochs of the history that a record keeps
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """One model of the sweep and how it is tested.
+
+    Standard accuracy is read on ``n_test`` test images, robust accuracy in
+    each ball of ``attacks`` on the first ``n_attacked`` of them with
+    ``protocol``. ``keep_images`` stores what the training perturbs the
+    first few training images to, against the final model.
+    """
+
+    recipe: Recipe
+    dataset: str
+    n_train: int
+    n_test: int
+    n_attacked: int
+    attacks: tuple[tuple[str, float], ...]
+    protocol: str = "quick"
+    keep_images: bool = False
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All models of one data set at one preset.
+
+    Every model takes at least ``updates`` updates and sees every training
+    image at least ``recipe.epochs`` times, whatever its eps: see
+    :func:`budget`. ``eps`` holds the radii for each norm; ``rivals`` the
+    other ways to augment that are compared at the ball ``rival`` and at
+    ``rival_sizes``.
+    """
+
+    recipe: Recipe
+    dataset: str
+    sizes: tuple[int, ...]
+    eps: dict[str, tuple[float, ...]]
+    seeds: int
+    updates: int
+    n_test: int = 10_000
+    n_attacked: int = 1_000
+    least_batch: int = 50
+    rival: tuple[tuple[str, float], ...] = ()
+    rival_sizes: tuple[int, ...] = ()
+    rivals: tuple[str, ...] = ("shift", "random", "fgsm")
+
+    @property
+    def balls(self) -> tuple[tuple[str, float], ...]:
+        """The (norm, eps) pairs of the sweep."""
+        return tuple((norm, e) for norm in self.eps for e in self.eps[norm])
+
+
+def budget(recipe: Recipe, n: int, *, updates: int, least_batch: int) -> dict:
+    """Epochs, batch size and learning rate for ``n`` training images.
+
+    At the full size the recipe's own batch size and number of epochs hold.
+    Fewer images go in smaller batches, though not below ``least_batch``,
+    and the epochs become more until there are about ``updates`` updates.
+    Adam's learning rate follows the square root of the batch size. Nothing
+    here depends on eps, norm or method.
+    """
+    wanted = math.ceil(n * recipe.epochs / updates)
+    batch = min(recipe.batch_size, max(least_batch, wanted))
+    rounds = math.ceil(n / batch)
+    return {
+        "batch_size": min(batch, n),
+        "epochs": max(recipe.epochs, round(updates / rounds)),
+        "lr": recipe.lr * math.sqrt(batch / recipe.batch_size),
+    }
+
+
+def points(sweep: Sweep) -> Iterator[tuple[str, SizePoint]]:
+    """Names and settings of all models, seed by seed, small sizes first."""
+    for seed in range(sweep.seeds):
+        for n in sweep.sizes:
+            recipe = replace(
+                sweep.recipe, seed=seed,
+                **budget(
+                    sweep.recipe, n, updates=sweep.updates,
+                    least_batch=sweep.least_batch,
+                ),
+            )  # fmt: skip
+            for way, ball, changes in _ways(sweep, n):
+                point = SizePoint(
+                    replace(recipe, **changes), sweep.dataset, n,
+                    sweep.n_test, sweep.n_attacked,
+                    (ball,) if ball else sweep.balls, keep_images=seed == 0,
+                )  # fmt: skip
+                yield name_of(way, ball, n, seed), point
+
+
+def name_of(
+    way: str, ball: tuple[str, float] | None, n: int, seed: int
+) -> str:
+    """Such as ``"pgd-l2-1.5-n300-seed0"``; ``ball`` is None where unused."""
+    inside = f"-{ball[0]}-{ball[1]:.4g}" if ball else ""
+    return f"{way}{inside}-n{n}-seed{seed}"
+
+
+def _ways(sweep: Sweep, n: int) -> Iterator[tuple[str, tuple | None, dict]]:
+    """The models of one size and seed: what is changed in the recipe."""
+    yield "standard", None, {}
+    for norm, eps in sweep.balls:
+        ball = {"norm": norm, "eps": eps}
+        yield "pgd", (norm, eps), {"method": "adversarial", **ball}
+    if n not in sweep.rival_sizes:
+        return
+    if "shift" in sweep.rivals:
+        yield "shift", None, {"augment": "shift"}
+    for norm, eps in sweep.rival:
+        ball = {"norm": norm, "eps": eps}
+        if "random" in sweep.rivals:
+            yield "random", (norm, eps), {"method": "random", **ball}
+        if "fgsm" in sweep.rivals:
+            # Wong et al. (2020): one step of 1.25 eps from a random start
+            one = {"method": "adversarial", "steps": 1, "rel_step": 1.25}
+            yield "fgsm", (norm, eps), one | ball
+
+
+def train_and_measure(point: SizePoint) -> results.Outcome:
+    """Train one model of the sweep and read its accuracies.
+
+    Values: ``standard`` (counts), ``robust`` (a row of counts for each
+    attack), ``errors`` (the first few test images it gets wrong: row and
+    answer), ``history`` (some of its ``epochs``, always the last), and what
+    the training cost: ``passes`` and ``training_cpu_seconds``. Arrays:
+    ``seen``, the perturbed training images as bytes.
+    """
+    device = runs.device()
+    found = data.load(point.dataset, quiet=True)
+    part = found.take(point.n_train, point.n_test, point.recipe.seed)
+    part = part.to(device)
+    model, history = training.train(
+        part.x_train, part.y_train, point.recipe, classes=len(part.classes)
+    )
+    few = part.x_test[: point.n_attacked], part.y_test[: point.n_attacked]
+    noise = torch.Generator(device).manual_seed(point.recipe.seed)
+    answers = evaluation.predict(model, part.x_test).argmax(dim=1)
+    right = answers == part.y_test
+    wrong = (~right).nonzero()[:SHOWN, 0]
+    values = {
+        "standard": {"correct": int(right.sum()), "total": len(right)},
+        "robust": [
+            _robust(model, *few, norm, eps, point.protocol, noise)
+            for norm, eps in point.attacks
+        ],
+        "errors": [[int(row), int(answers[row])] for row in wrong],
+        "history": _thinned(history),
+        "epochs": len(history),
+        "passes": {
+            way: sum(row[way] for row in history)
+            for way in ("forwards", "backwards")
+        },
+        "training_cpu_seconds": round(
+            sum(row["cpu_seconds"] for row in history), 2
+        ),
+    }
+    arrays = {}
+    if point.keep_images:
+        arrays["seen"] = _seen(model, part, point.recipe)
+    return results.Outcome(values, arrays, part.describe())
+
+
+def _robust(
+    model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float,
+    protocol: str, noise: torch.Generator,
+) -> dict:  # fmt: skip
+    seen = evaluation.robust_accuracy(
+        model, x, y, eps=eps, norm=norm, protocol=protocol, generator=noise
+    )
+    return {
+        "correct": seen.count.correct, "total": seen.count.total,
+        "norm": norm, "eps": eps, "protocol": protocol,
+        "flags": [finding.name for finding in seen.flags],
+    }  # fmt: skip
+
+
+def _thinned(history: list[dict]) -> list[dict]:
+    """At most ``ROWS`` epochs, evenly spread, the last among them."""
+    count = min(ROWS, len(history))
+    picked = [
+        history[round((k + 1) * len(history) / count) - 1]
+        for k in range(count)
+    ]
+    kept = ("epoch", "loss", "accuracy", "eps")
+    return [{key: row[key] for key in kept} for row in picked]
+
+
+def _seen(model: nn.Module, part: data.Data, recipe: Recipe) -> Tensor:
+    """The first training images as training perturbs them, in bytes."""
+    x, y = part.x_train[:SHOWN], part.y_train[:SHOWN]
+    noise = torch.Generator(x.device).manual_seed(recipe.seed)
+    images = perturb(model, x, y, recipe, recipe.eps, noise)
+    return (images * 255).round().to(torch.uint8).cpu()
+
+
+_MNIST = Recipe(
+    epochs=4, steps=5, batch_size=250, lr=5e-3, precision="bfloat16"
+)
+_MNIST_EPS = {"l2": (0.5, 1.5, 2.5), "linf": (0.1, 0.2, 0.3)}
+MNIST_SWEEPS = {
+    "smoke": Sweep(
+        replace(_MNIST, epochs=1, steps=2, precision="float32"), "mnist",
+        sizes=(30, 300), eps={"l2": (1.5,), "linf": (0.2,)}, seeds=2,
+        updates=40, n_test=200, n_attacked=50,
+        rival=(("l2", 1.5),), rival_sizes=(30,),
+    ),
+    "full": Sweep(
+        _MNIST, "mnist",
+        sizes=(30, 100, 300, 1_000, 3_000, 10_000, 30_000, 60_000),
+        eps=_MNIST_EPS, seeds=5, updates=960,
+        rival=(("l2", 1.5), ("linf", 0.3)),
+        rival_sizes=(100, 1_000, 10_000, 60_000),
+    ),
+}  # fmt: skip
+SWEEPS = {"sizes-mnist": MNIST_SWEEPS}  # by the folder of their records
