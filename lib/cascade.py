@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .attacks import _into_box, margin
 from .counting import Passes
 from .norms import project, random_in_ball
-from .protocols import Climb, Pgd, Probe, Stage
+from .protocols import Climb, Pgd, Probe, Stage, Walk
 from .sanity import black_box_check
 
 TENSORS = ("x_adv", "gap", "before", "point", "near", "rows")
@@ -90,14 +90,14 @@ class Cascade:
         """Choose the examples of a stage, and draw what fixes its chance."""
         self.before = self.gap.clone()
         self.rows = stage.choose(self.gap, self.near, self.masked)
-        if isinstance(stage, Climb):
-            copies = stage.starts
+        if isinstance(stage, (Climb, Walk)):
+            copies = getattr(stage, "starts", 1)
             if stage.targets:
                 copies = len(self.targets(stage))
             self.rows = self.rows.repeat(copies)
             # a new race knows nothing; who is left behind is out of the race
             near = torch.full_like(self.near, torch.inf)
-            if stage.start == "on":
+            if isinstance(stage, Climb) and stage.start == "on":
                 near[self.rows] = self.near[self.rows]
             self.near = near
         if not isinstance(stage, Pgd):
@@ -121,13 +121,13 @@ class Cascade:
         delta = random_in_ball(x, eps, norm, chance)
         return _into_box(x, project(delta, eps, norm))
 
-    def targets(self, stage: Climb) -> list[int]:
+    def targets(self, stage: Climb | Walk) -> list[int]:
         """The ranks among the wrong classes that this model has."""
         return [k for k in stage.targets if k <= self.others.shape[1]]
 
     def goals(self, stage: Stage) -> Tensor | None:
         """The class that each of ``rows`` is driven to, if any."""
-        if not isinstance(stage, Climb) or not stage.targets:
+        if not isinstance(stage, (Climb, Walk)) or not stage.targets:
             return None
         ranks = torch.tensor(self.targets(stage), device=self.rows.device)
         each = len(self.rows) // max(1, len(ranks))

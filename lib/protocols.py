@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .apgd import apgd
 from .attacks import margin, pgd
 from .blackbox import search
+from .fab import fab
 
 Found = tuple[Tensor, Tensor]  # worst points (n, ...), their margins (n,)
 THIRD = 1 / 3
@@ -93,6 +94,32 @@ class Climb:
 
 
 @dataclass(frozen=True)
+class Walk:
+    """FAB (:func:`lib.fab.fab`) to each of the ``targets``, as for a climb.
+
+    On the ``share`` of examples nearest to being fooled; ``masked``: only
+    where an earlier probe has beaten the gradients.
+    """
+
+    steps: int
+    share: float = 1.0
+    targets: tuple[int, ...] = (1,)
+    masked: bool = False
+
+    def choose(self, gap: Tensor, near: Tensor, masked: bool) -> Tensor:
+        allowed = (gap > 0) & (masked or not self.masked)
+        return _nearest(gap, allowed, self.share)
+
+    def attack(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, eps: float,
+        norm: str, target: Tensor, **_: object,
+    ) -> Found:  # fmt: skip
+        return fab(
+            model, x, y, target=target, eps=eps, norm=norm, steps=self.steps
+        )
+
+
+@dataclass(frozen=True)
 class Probe:
     """Queries (:func:`lib.blackbox.search`) on a ``share`` of the standing.
 
@@ -134,7 +161,7 @@ def _nearest(gap: Tensor, allowed: Tensor, share: float) -> Tensor:
     return rows[order[: math.ceil(share * len(rows))].sort().values]
 
 
-Stage = Pgd | Climb | Probe
+Stage = Pgd | Climb | Walk | Probe
 
 
 @dataclass(frozen=True)
@@ -193,7 +220,9 @@ def race(
 # them, at less than a third of the passes.
 QUICK = Protocol("quick", race("ce", "margin", steps=(6, 12)))
 # Chosen on training images. Most examples that fall late are among the
-# nearest ninth, and fall to one more start there or to a target.
+# nearest ninth, and fall to one more start there or to a target. Where the
+# probe has beaten the gradients, walks along the boundary find most of what
+# climbs have missed, and queries need no gradient at all.
 STRONG = Protocol(
     "strong",
     (
@@ -205,6 +234,8 @@ STRONG = Protocol(
         ),
         *race("margin", steps=(20, 40), share=THIRD**2, targets=NINE),
         Probe(25, share=0.1, least=32),
+        Walk(50, masked=True),
+        Walk(100, share=THIRD, targets=NINE, masked=True),
         Probe(1_000, masked=True),
     ),
     diagnose=True,
