@@ -37,7 +37,7 @@ MNIST = "training-mnist/{}-seed0"
 
 
 def case(
-    weights: str, norm: str, eps: float, n: int = 100, shaped: bool = False
+    weights: str, norm: str, eps: float, n: int = 200, shaped: bool = False
 ) -> dict:
     """One model, one ball, the first ``n`` of a random order of images."""
     return {
@@ -73,7 +73,7 @@ CIFAR = {
     | {"data": "cifar10"}
     for name, norm, eps, n in (
         ("linf-8", "linf", 8 / 255, 100),
-        ("standard", "linf", 1 / 255, 100),
+        ("standard", "linf", 1 / 255, 50),
         ("l2-80", "l2", 80 / 255, 50),
     )
 }

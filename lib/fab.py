@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from ._checks import check_images, check_labels
-from .attacks import Model, _gradient, margin
+from .attacks import Model, _gradient, _into_box, margin
 from .norms import _per_row, check_eps, check_norm, length, project
 
 BIAS = 0.1  # at most this share of a step is taken from the clean image
 BEYOND = 1.05  # steps go a little beyond the plane
 BACK = 0.9  # after a success: back to this share of the way from the image
+NEWTON = 40  # steps at most; few need ten, hardly any twenty
 
 
 def fab(
@@ -56,8 +57,8 @@ def fab(
     """
     _check(x, y, target, eps, norm, steps)
     x = x.detach()
-    nearest = x.clone()
-    least = torch.full_like(_sizes(x, x, norm), torch.inf)
+    kind = torch.promote_types(x.dtype, torch.float32)
+    nearest, least = x.clone(), x.new_full((len(x),), torch.inf, dtype=kind)
     row, point = torch.arange(len(x), device=x.device), x
     for step in range(steps):
         clean, label, goal = x[row], y[row], target[row]
@@ -65,7 +66,7 @@ def fab(
         point = _step(point, clean, gap, slope, norm)
         with torch.no_grad():
             fooled = margin(model(point), label) <= 0
-        away = _sizes(point, clean, norm)
+        away = length((point - clean).to(kind), norm)
         closer = fooled & (away < least[row])
         nearest[row[closer]] = point[closer]
         least[row[closer]] = away[closer]
@@ -76,9 +77,11 @@ def fab(
         row, point = row[stay], point[stay]
         if len(row) == 0:
             break
-    x_adv = (x + project(nearest - x, eps, norm)).clamp(0, 1)
+    onto = _into_box(x, project(nearest - x, eps, norm))
+    # an error inside the ball stays what it is: the boundary is near
+    x_adv = torch.where(_per_row(least <= eps, x), nearest, onto)
     with torch.no_grad():
-        return x_adv, margin(model(x_adv), y)
+        return x_adv, margin(model(x_adv).to(kind), y)
 
 
 def _step(
@@ -96,7 +99,8 @@ def _step(
     pull = (lengths[0] / (lengths[0] + lengths[1])).clamp_max(BIAS)
     pull = _per_row(pull, point)
     moved = (1 - pull) * (point + BEYOND * here)
-    return (moved + pull * (clean + BEYOND * there)).clamp(0, 1)
+    moved += pull * (clean + BEYOND * there)
+    return moved.clamp_(0, 1).to(point.dtype)
 
 
 def onto_plane(x: Tensor, slope: Tensor, gap: Tensor, norm: str) -> Tensor:
@@ -110,48 +114,50 @@ def onto_plane(x: Tensor, slope: Tensor, gap: Tensor, norm: str) -> Tensor:
     The step is ``t`` times the steepest direction, cut to the box, for the
     ``t`` that gains enough. The gain grows with ``t`` and bends downwards,
     as one pixel after the other reaches its limit; so Newton's method from
-    below never steps too far, and ends on the piece that holds ``t``.
+    below never goes too far, and ends on the piece that holds ``t``.
     """
+    tiny = torch.finfo(slope.dtype).tiny
     flat, w = x.flatten(1), slope.flatten(1)
     w = w * gap.sign()[:, None]  # climb or descend
-    peak = w.abs().amax(dim=1, keepdim=True)
-    w = w / peak.clamp_min(torch.finfo(w.dtype).tiny)  # no underflow
-    wanted = gap.abs() / peak[:, 0].clamp_min(torch.finfo(w.dtype).tiny)
     way = w.sign() if norm == "linf" else w
     room = torch.where(way > 0, 1 - flat, flat)  # to the side it moves to
     speed, rate = way.abs(), (way * w).abs()
-    limit = room / speed.clamp_min(torch.finfo(w.dtype).tiny)
-    t = torch.zeros_like(wanted)
+    limit = room / speed.clamp_min(tiny)
+    t = torch.zeros_like(gap)
     for _ in range(NEWTON):
-        free = t[:, None] < limit
         gained = (rate * torch.minimum(t[:, None], limit)).sum(dim=1)
-        slope_now = (rate * free).sum(dim=1)
-        missing = wanted - gained
-        more = missing / slope_now.clamp_min(1e-12)
-        t = torch.where((missing > 0) & (slope_now > 0), t + more, t)
+        steep = (rate * (t[:, None] < limit)).sum(dim=1)
+        missing = (gap.abs() - gained).clamp_min(0)
+        further = t + torch.where(steep > 0, missing / steep, 0)
+        if torch.equal(further, t):
+            break
+        t = further
     return (way * torch.minimum(t[:, None], limit)).view_as(x)
-
-
-NEWTON = 12  # steps; each leaves the exact answer on fewer pieces
 
 
 def _boundary(
     model: Model, x: Tensor, y: Tensor, target: Tensor, check: bool
 ) -> tuple[Tensor, Tensor]:
-    """How far the target's logit is behind, and the gradient of its lead."""
+    """How far the target's logit is behind, and the gradient of its lead.
+
+    Both divided by the largest entry of the gradient, in float32 at least:
+    the plane is the same, and squares of tiny entries do not underflow.
+    """
+    kind = torch.promote_types(x.dtype, torch.float32)
     rows = torch.arange(len(x), device=x.device)
 
     def lead(logits: Tensor, goal: Tensor) -> Tensor:
         return logits[rows, goal] - logits[rows, y]
 
     logits, grad = _gradient(
-        model, x, target, lambda z, goal: lead(z, goal).sum(), check=check
-    )
-    return -lead(logits, target), torch.nan_to_num(grad)
-
-
-def _sizes(point: Tensor, clean: Tensor, norm: str) -> Tensor:
-    return length(point - clean, norm)
+        model, x, torch.maximum(y, target),  # the label that is checked
+        lambda z, _: lead(z, target).sum(), check=check,
+    )  # fmt: skip
+    grad = torch.nan_to_num(grad.to(kind))
+    gap = torch.nan_to_num(-lead(logits.to(kind), target))
+    peak = grad.flatten(1).abs().amax(dim=1)
+    peak = peak.clamp_min(torch.finfo(kind).tiny)
+    return gap / peak, grad / _per_row(peak, grad)
 
 
 def _check(

@@ -122,6 +122,14 @@ def small_resnet(classes: int = 10, width: int = 32) -> nn.Sequential:
     )
 
 
+def tiny_resnet(classes: int = 10) -> nn.Sequential:
+    """``small_resnet`` with half the maps: 151,834 weights at 10 classes.
+
+    For experiments that take a hundred networks.
+    """
+    return small_resnet(classes, width=16)
+
+
 def resnet50(classes: int = 9) -> nn.Sequential:
     """torchvision's ResNet-50, untrained, for photographs (n, 3, h, w).
 
@@ -141,6 +149,7 @@ MODELS: dict[str, Callable[..., nn.Sequential]] = {
     "small_cnn": small_cnn,
     "paper_cnn": paper_cnn,
     "small_resnet": small_resnet,
+    "tiny_resnet": tiny_resnet,
     "resnet50": resnet50,
 }
 

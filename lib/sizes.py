@@ -123,9 +123,10 @@ def name_of(
 def _ways(sweep: Sweep, n: int) -> Iterator[tuple[str, tuple | None, dict]]:
     """The models of one size and seed: what is changed in the recipe."""
     yield "standard", None, {}
+    robust = "pgd" if sweep.recipe.steps > 1 else "fgsm"
     for norm, eps in sweep.balls:
         ball = {"norm": norm, "eps": eps}
-        yield "pgd", (norm, eps), {"method": "adversarial", **ball}
+        yield robust, (norm, eps), {"method": "adversarial", **ball}
     if n not in sweep.rival_sizes:
         return
     if "shift" in sweep.rivals:
@@ -236,4 +237,27 @@ MNIST_SWEEPS = {
         rival_sizes=(100, 1_000, 10_000, 60_000),
     ),
 }  # fmt: skip
-SWEEPS = {"sizes-mnist": MNIST_SWEEPS}  # by the folder of their records
+# One step per update (Wong et al., 2020) is what two CPU cores could pay for.
+_CIFAR = Recipe(
+    "tiny_resnet", steps=1, rel_step=1.25, epochs=8, batch_size=128, lr=3e-3,
+    warmup=0.1, precision="bfloat16", augment="crop-flip",
+)  # fmt: skip
+CIFAR10_SWEEPS = {
+    "smoke": Sweep(
+        replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
+        sizes=(30, 200), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
+        seeds=1, updates=10, n_test=100, n_attacked=20,
+    ),
+    "full": Sweep(
+        _CIFAR, "cifar10",
+        sizes=(30, 100, 300, 1_000, 3_000, 10_000, 25_000, 50_000),
+        eps={
+            "l2": (20 / 255, 80 / 255, 320 / 255),
+            "linf": (2 / 255, 4 / 255, 8 / 255),
+        },
+        seeds=3, updates=1_200, n_test=10_000, n_attacked=500,
+        least_batch=64,
+    ),
+}  # fmt: skip
+# by the folder of their records
+SWEEPS = {"sizes-mnist": MNIST_SWEEPS, "sizes-cifar10": CIFAR10_SWEEPS}
