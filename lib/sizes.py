@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from . import data, evaluation, results, runs, training
 from .objectives import perturb
+from .protocols import plain_pgd
 from .recipes import Recipe
 
 SHOWN = 6  # training images whose perturbed versions a record keeps
 ROWS = 12  # epochs of the history that a record keeps
+# What was usual when the paper was written: equal steps on the loss itself.
+WEAK = plain_pgd("ce", steps=20, schedule="constant")
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class SizePoint:
 
     Standard accuracy is read on ``n_test`` test images, robust accuracy in
     each ball of ``attacks`` on the first ``n_attacked`` of them with
-    ``protocol``. ``keep_images`` stores what the training perturbs the
-    first few training images to, against the final model.
+    ``protocol``, and with each of the protocols named in ``also``
+    (``"weak"`` is ``WEAK``). ``keep_images`` stores what the training
+    perturbs the first few training images to, against the final model.
     """
 
     recipe: Recipe
@@ -41,6 +45,7 @@ class SizePoint:
     attacks: tuple[tuple[str, float], ...]
     protocol: str = "quick"
     keep_images: bool = False
+    also: tuple[str, ...] = results.later(())
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,9 @@ class Sweep:
     Every model takes at least ``updates`` updates and sees every training
     image at least ``recipe.epochs`` times, whatever its eps: see
     :func:`budget`. ``eps`` holds the radii for each norm; ``rivals`` the
-    other ways to augment that are compared at the ball ``rival`` and at
-    ``rival_sizes``.
+    other ways to augment that are compared in the balls ``rival`` at
+    ``rival_sizes``. At the largest size half-half training is added, and
+    everything is attacked with ``WEAK`` and ``"strong"`` too, for Table 4.
     """
 
     recipe: Recipe
@@ -108,6 +114,7 @@ def points(sweep: Sweep) -> Iterator[tuple[str, SizePoint]]:
                     replace(recipe, **changes), sweep.dataset, n,
                     sweep.n_test, sweep.n_attacked,
                     (ball,) if ball else sweep.balls, keep_images=seed == 0,
+                    also=("weak", "strong") if n == sweep.sizes[-1] else (),
                 )  # fmt: skip
                 yield name_of(way, ball, n, seed), point
 
@@ -127,6 +134,8 @@ def _ways(sweep: Sweep, n: int) -> Iterator[tuple[str, tuple | None, dict]]:
     for norm, eps in sweep.balls:
         ball = {"norm": norm, "eps": eps}
         yield robust, (norm, eps), {"method": "adversarial", **ball}
+        if n == sweep.sizes[-1]:
+            yield "half", (norm, eps), {"method": "half", **ball}
     if n not in sweep.rival_sizes:
         return
     if "shift" in sweep.rivals:
@@ -165,7 +174,8 @@ def train_and_measure(point: SizePoint) -> results.Outcome:
     values = {
         "standard": {"correct": int(right.sum()), "total": len(right)},
         "robust": [
-            _robust(model, *few, norm, eps, point.protocol, noise)
+            _robust(model, *few, norm, eps, protocol, noise)
+            for protocol in (point.protocol, *point.also)
             for norm, eps in point.attacks
         ],
         "errors": [[int(row), int(answers[row])] for row in wrong],
@@ -190,8 +200,9 @@ def _robust(
     protocol: str, noise: torch.Generator,
 ) -> dict:  # fmt: skip
     seen = evaluation.robust_accuracy(
-        model, x, y, eps=eps, norm=norm, protocol=protocol, generator=noise
-    )
+        model, x, y, eps=eps, norm=norm, generator=noise,
+        protocol=WEAK if protocol == "weak" else protocol,
+    )  # fmt: skip
     return {
         "correct": seen.count.correct, "total": seen.count.total,
         "norm": norm, "eps": eps, "protocol": protocol,
@@ -225,9 +236,9 @@ _MNIST_EPS = {"l2": (0.5, 1.5, 2.5), "linf": (0.1, 0.2, 0.3)}
 MNIST_SWEEPS = {
     "smoke": Sweep(
         replace(_MNIST, epochs=1, steps=2, precision="float32"), "mnist",
-        sizes=(30, 300), eps={"l2": (1.5,), "linf": (0.2,)}, seeds=2,
-        updates=40, n_test=200, n_attacked=50,
-        rival=(("l2", 1.5),), rival_sizes=(30,),
+        sizes=(30, 100), eps={"l2": (1.5,), "linf": (0.3,)}, seeds=2,
+        updates=15, n_test=100, n_attacked=10,
+        rival=(("l2", 1.5),), rival_sizes=(30, 100),
     ),
     "full": Sweep(
         _MNIST, "mnist",
@@ -245,8 +256,8 @@ _CIFAR = Recipe(
 CIFAR10_SWEEPS = {
     "smoke": Sweep(
         replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
-        sizes=(30, 200), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
-        seeds=1, updates=10, n_test=100, n_attacked=20,
+        sizes=(20, 60), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
+        seeds=1, updates=4, n_test=50, n_attacked=6,
     ),
     "full": Sweep(
         _CIFAR, "cifar10",
