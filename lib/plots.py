@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
@@ -89,8 +90,9 @@ def styled() -> object:
 class Curve:
     """One line of a plot: ``key`` of ``COLORS`` fixes colour and marker.
 
-    ``low`` and ``high`` draw a band; ``dashed`` tells apart two curves of
-    one colour.
+    ``low`` and ``high`` draw a band. Curves of one colour are told apart by
+    ``dashed``, or by ``tint`` (0 the full colour, 1 the lightest that still
+    reads on white and on dark) with a ``marker`` of their own.
     """
 
     key: str
@@ -100,6 +102,15 @@ class Curve:
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
     dashed: bool = False
+    tint: float = 0.0
+    marker: str | None = None
+
+    @property
+    def color(self) -> str:
+        """The colour of ``key``, ``tint`` of the way to its lightest."""
+        full = to_rgb(COLORS[self.key])
+        share = 0.55 * self.tint
+        return to_hex([(1 - share) * part + share for part in full])
 
 
 def lines(
@@ -110,37 +121,40 @@ def lines(
     ax: Axes | None = None,
     title: str = "",
     legend: bool = True,
+    x_scale: str = "linear",
 ) -> Figure:
     """Shares against a quantity, in per cent; returns the figure.
 
     Draws into the panel ``ax``, or into a new figure without one.
+    ``x_scale`` is ``"linear"`` or ``"log"``.
     """
     if ax is None:
         _, (ax,) = axes()
     with styled():
         for curve in curves:
-            color = COLORS[curve.key]
             if curve.low is not None and curve.high is not None:
                 ax.fill_between(
                     curve.x,
                     [100 * v for v in curve.low],
                     [100 * v for v in curve.high],
-                    color=color,
+                    color=curve.color,
                     alpha=0.2,
                     linewidth=0,
                 )
             ax.plot(
                 curve.x,
                 [100 * v for v in curve.y],
-                color=color,
+                color=curve.color,
                 label=curve.label or LABELS[curve.key],
-                marker=MARKERS[curve.key],
+                marker=MARKERS[curve.key]
+                if curve.marker is None else curve.marker,
                 linestyle="--" if curve.dashed else "-",
                 clip_on=False,
                 zorder=3,
             )
         ax.set_xlabel(x_label)
         ax.set_ylabel(y_label)
+        ax.set_xscale(x_scale)
         if title:
             ax.set_title(title)
         if legend:

@@ -48,7 +48,7 @@ class TrainingGrid:
     def standard(self, model: str) -> list[Accuracy]:
         """Standard accuracy of ``model``."""
         return [
-            _accuracy(record.values["standard"]) for record in self._of(model)
+            counted(record.values["standard"]) for record in self._of(model)
         ]
 
     def robust(
@@ -57,7 +57,7 @@ class TrainingGrid:
         """Robust accuracy in one ball, by the usual or the quick attack."""
         kind = "quick" if quick else "robust"
         return [
-            _accuracy(_find(record.values[kind], norm, eps))
+            counted(_find(record.values[kind], norm, eps))
             for record in self._of(model)
         ]
 
@@ -72,7 +72,7 @@ class TrainingGrid:
         means = [
             stats.over_seeds(
                 [
-                    _accuracy(_find(record.values["curve"], norm, eps))
+                    counted(_find(record.values["curve"], norm, eps))
                     for record in records
                 ]
             )
@@ -130,7 +130,8 @@ def cost_rows(record: Record) -> list[CostRow]:
     return rows
 
 
-def _accuracy(row: Mapping) -> Accuracy:
+def counted(row: Mapping) -> Accuracy:
+    """The counts of a record's row as an accuracy."""
     return Accuracy(row["correct"], row["total"])
 
 

@@ -57,7 +57,9 @@ class Sweep:
     :func:`budget`. ``eps`` holds the radii for each norm; ``rivals`` the
     other ways to augment that are compared in the balls ``rival`` at
     ``rival_sizes``. At the largest size half-half training is added, and
-    everything is attacked with ``WEAK`` and ``"strong"`` too, for Table 4.
+    everything is attacked with ``WEAK`` and with ``claim`` too, for Table 4.
+    At ``twice`` (sizes) standard training and the largest eps of each norm
+    are trained once more with twice the epochs, to see what that changes.
     """
 
     recipe: Recipe
@@ -72,6 +74,8 @@ class Sweep:
     rival: tuple[tuple[str, float], ...] = ()
     rival_sizes: tuple[int, ...] = ()
     rivals: tuple[str, ...] = ("shift", "random", "fgsm")
+    claim: str = "strong"
+    twice: tuple[int, ...] = ()
 
     @property
     def balls(self) -> tuple[tuple[str, float], ...]:
@@ -102,21 +106,68 @@ def points(sweep: Sweep) -> Iterator[tuple[str, SizePoint]]:
     """Names and settings of all models, seed by seed, small sizes first."""
     for seed in range(sweep.seeds):
         for n in sweep.sizes:
-            recipe = replace(
-                sweep.recipe, seed=seed,
-                **budget(
-                    sweep.recipe, n, updates=sweep.updates,
-                    least_batch=sweep.least_batch,
-                ),
-            )  # fmt: skip
             for way, ball, changes in _ways(sweep, n):
-                point = SizePoint(
-                    replace(recipe, **changes), sweep.dataset, n,
-                    sweep.n_test, sweep.n_attacked,
-                    (ball,) if ball else sweep.balls, keep_images=seed == 0,
-                    also=("weak", "strong") if n == sweep.sizes[-1] else (),
-                )  # fmt: skip
-                yield name_of(way, ball, n, seed), point
+                yield (
+                    name_of(way, ball, n, seed),
+                    _point(sweep, n, seed, ball, changes),
+                )
+    for n in sweep.twice:
+        longer = {"epochs": 2 * sized(sweep, n).epochs}
+        for way, ball in extremes(sweep):
+            changes = longer | _robust_recipe(ball)
+            yield (
+                name_of(f"twice-{way}", ball, n, 0),
+                _point(sweep, n, 0, ball, changes),
+            )
+
+
+def curve(
+    sweep: Sweep, ball: tuple[str, float], seed: int = 0
+) -> dict[str, SizePoint]:
+    """The points of one curve and of the standard one beside it."""
+    found = {}
+    for n in sweep.sizes:
+        for way, inside in (("standard", None), (robust_way(sweep), ball)):
+            found[name_of(way, inside, n, seed)] = _point(
+                sweep, n, seed, inside, _robust_recipe(inside)
+            )
+    return found
+
+
+def extremes(sweep: Sweep) -> list[tuple[str, tuple[str, float] | None]]:
+    """Standard training and the largest eps of each norm."""
+    balls = [(norm, max(eps)) for norm, eps in sweep.eps.items()]
+    return [("standard", None)] + [(robust_way(sweep), b) for b in balls]
+
+
+def sized(sweep: Sweep, n: int) -> Recipe:
+    """The sweep's recipe with the budget for ``n`` training images."""
+    return replace(
+        sweep.recipe,
+        **budget(
+            sweep.recipe, n, updates=sweep.updates,
+            least_batch=sweep.least_batch,
+        ),
+    )  # fmt: skip
+
+
+def _point(
+    sweep: Sweep, n: int, seed: int, ball: tuple[str, float] | None,
+    changes: dict,
+) -> SizePoint:  # fmt: skip
+    return SizePoint(
+        replace(sized(sweep, n), seed=seed, **changes), sweep.dataset, n,
+        sweep.n_test, sweep.n_attacked, (ball,) if ball else sweep.balls,
+        keep_images=seed == 0,
+        also=("weak", sweep.claim) if n == sweep.sizes[-1] else (),
+    )  # fmt: skip
+
+
+def _robust_recipe(ball: tuple[str, float] | None) -> dict:
+    """What robust training in ``ball`` changes; nothing without one."""
+    if ball is None:
+        return {}
+    return {"method": "adversarial", "norm": ball[0], "eps": ball[1]}
 
 
 def name_of(
@@ -127,27 +178,29 @@ def name_of(
     return f"{way}{inside}-n{n}-seed{seed}"
 
 
+def robust_way(sweep: Sweep) -> str:
+    """How the robust models are trained: several steps, or a single one."""
+    return "pgd" if sweep.recipe.steps > 1 else "fgsm"
+
+
 def _ways(sweep: Sweep, n: int) -> Iterator[tuple[str, tuple | None, dict]]:
     """The models of one size and seed: what is changed in the recipe."""
     yield "standard", None, {}
-    robust = "pgd" if sweep.recipe.steps > 1 else "fgsm"
-    for norm, eps in sweep.balls:
-        ball = {"norm": norm, "eps": eps}
-        yield robust, (norm, eps), {"method": "adversarial", **ball}
+    for ball in sweep.balls:
+        yield robust_way(sweep), ball, _robust_recipe(ball)
         if n == sweep.sizes[-1]:
-            yield "half", (norm, eps), {"method": "half", **ball}
+            yield "half", ball, _robust_recipe(ball) | {"method": "half"}
     if n not in sweep.rival_sizes:
         return
     if "shift" in sweep.rivals:
         yield "shift", None, {"augment": "shift"}
-    for norm, eps in sweep.rival:
-        ball = {"norm": norm, "eps": eps}
+    for ball in sweep.rival:
         if "random" in sweep.rivals:
-            yield "random", (norm, eps), {"method": "random", **ball}
+            yield "random", ball, _robust_recipe(ball) | {"method": "random"}
         if "fgsm" in sweep.rivals:
             # Wong et al. (2020): one step of 1.25 eps from a random start
-            one = {"method": "adversarial", "steps": 1, "rel_step": 1.25}
-            yield "fgsm", (norm, eps), one | ball
+            one = {"steps": 1, "rel_step": 1.25}
+            yield "fgsm", ball, _robust_recipe(ball) | one
 
 
 def train_and_measure(point: SizePoint) -> results.Outcome:
@@ -238,7 +291,8 @@ MNIST_SWEEPS = {
         replace(_MNIST, epochs=1, steps=2, precision="float32"), "mnist",
         sizes=(30, 100), eps={"l2": (1.5,), "linf": (0.3,)}, seeds=2,
         updates=15, n_test=100, n_attacked=10,
-        rival=(("l2", 1.5),), rival_sizes=(30, 100),
+        rival=(("l2", 1.5),), rival_sizes=(30, 100), claim="quick",
+        twice=(30,),
     ),
     "full": Sweep(
         _MNIST, "mnist",
@@ -246,6 +300,7 @@ MNIST_SWEEPS = {
         eps=_MNIST_EPS, seeds=5, updates=960,
         rival=(("l2", 1.5), ("linf", 0.3)),
         rival_sizes=(100, 1_000, 10_000, 60_000),
+        twice=(3_000, 60_000),
     ),
 }  # fmt: skip
 # One step per update (Wong et al., 2020) is what two CPU cores could pay for.
@@ -257,7 +312,7 @@ CIFAR10_SWEEPS = {
     "smoke": Sweep(
         replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
         sizes=(20, 60), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
-        seeds=1, updates=4, n_test=50, n_attacked=6,
+        seeds=1, updates=4, n_test=50, n_attacked=6, claim="quick",
     ),
     "full": Sweep(
         _CIFAR, "cifar10",
@@ -267,7 +322,7 @@ CIFAR10_SWEEPS = {
             "linf": (2 / 255, 4 / 255, 8 / 255),
         },
         seeds=3, updates=1_200, n_test=10_000, n_attacked=500,
-        least_batch=64,
+        least_batch=64, twice=(3_000, 50_000),
     ),
 }  # fmt: skip
 # by the folder of their records

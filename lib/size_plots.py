@@ -1,0 +1,124 @@
+"""Figures of the size sweep: Figures 1 and 6 of the paper and their kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import plots
+from .size_readings import Ball, SizeGrid
+from .stats import Mean
+
+_MARKS = ("^", "s", "D", "v")
+SIZES = "training images (log scale)"
+
+
+def radius(ball: Ball, dataset: str) -> str:
+    """A radius as the data set's pixels suggest: 0.3, or 8/255."""
+    if dataset == "mnist":
+        return f"{ball[1]:g}"
+    return f"{255 * ball[1]:.0f}/255"
+
+
+def against_size(
+    grid: SizeGrid,
+    read: Callable[[Ball], Sequence[Mean]],
+    *,
+    y_label: str,
+    standard: Sequence[Mean] | None = None,
+) -> Figure:
+    """A panel for each norm, a curve for each radius, sizes on the x axis.
+
+    ``read`` gives a ball's means at the sweep's sizes; ``standard`` is drawn
+    in both panels. Bands are 95 % intervals over seeds.
+    """
+    norms = list(grid.sweep.eps)
+    fig, panels = plots.axes(len(norms), width=7.2, share_y=True)
+    for panel, norm in zip(panels, norms, strict=True):
+        balls = [(norm, eps) for eps in grid.sweep.eps[norm]]
+        curves = []
+        if standard is not None:
+            curves.append(_curve(grid, "standard", standard, "eps = 0"))
+        for k, ball in enumerate(balls):
+            curves.append(
+                _curve(
+                    grid, norm, read(ball),
+                    f"eps = {radius(ball, grid.sweep.dataset)}",
+                    tint=1 - (k + 1) / len(balls), marker=_MARKS[k],
+                )
+            )  # fmt: skip
+        plots.lines(
+            curves, ax=panel, x_scale="log", x_label=SIZES,
+            y_label=y_label if norm == norms[0] else "",
+            title=f"{plots.NORM_NAMES[norm]} training",
+        )  # fmt: skip
+    return fig
+
+
+def gains(grid: SizeGrid) -> Figure:
+    """Robust minus standard training in standard accuracy, paired."""
+    fig = against_size(
+        grid, lambda ball: grid.gains(grid.robust_way, ball),
+        y_label="gain over standard training, points",
+    )  # fmt: skip
+    for panel in fig.axes:
+        _zero(panel)
+    return fig
+
+
+def rivals(grid: SizeGrid) -> Figure:
+    """The gains of all ways to augment, at the sizes where they compete."""
+    sweep = grid.sweep
+    ways = {
+        "shift": ("half", "shift", "D"),
+        "random": ("random", "random in ball", "v"),
+        "fgsm": ("bound", "FGSM", "o"),
+    }
+    fig, panels = plots.axes(len(sweep.rival), width=7.2, share_y=True)
+    for panel, ball in zip(panels, sweep.rival, strict=True):
+        curves = [
+            _gain(grid, way, None if way == "shift" else ball, *ways[way])
+            for way in sweep.rivals
+        ]
+        curves.append(
+            _gain(grid, grid.robust_way, ball, ball[0], "PGD", None)
+        )
+        plots.lines(
+            curves, ax=panel, x_scale="log", x_label=SIZES, legend=False,
+            y_label="gain over standard training, points"
+            if ball == sweep.rival[0] else "",
+            title=f"{plots.NORM_NAMES[ball[0]]}, eps = "
+            f"{radius(ball, sweep.dataset)}",
+        )  # fmt: skip
+        _zero(panel)
+    plots.legend_above(fig, panels[0])
+    return fig
+
+
+def _curve(
+    grid: SizeGrid, key: str, means: Sequence[Mean], label: str,
+    sizes: Sequence[int] | None = None, **style: object,
+) -> plots.Curve:  # fmt: skip
+    """Means as a curve with its band, where there is more than one seed."""
+    spread = means[0].seeds > 1
+    return plots.Curve(
+        key, sizes or grid.sweep.sizes, [m.value for m in means], label,
+        [m.low for m in means] if spread else None,
+        [m.high for m in means] if spread else None, **style,
+    )  # fmt: skip
+
+
+def _gain(
+    grid: SizeGrid, way: str, ball: Ball | None, key: str, label: str,
+    marker: str | None,
+) -> plots.Curve:  # fmt: skip
+    sizes = grid.sweep.rival_sizes
+    means = [grid.gain(way, ball, n) for n in sizes]
+    return _curve(grid, key, means, label, sizes, marker=marker)
+
+
+def _zero(panel: Axes) -> None:
+    """A line at no gain."""
+    panel.axhline(0, color="#888888", linewidth=1, zorder=1)

@@ -1,0 +1,225 @@
+"""From the records of a size sweep to its curves, gains and crossings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import results, runs, sizes, stats
+from .evaluation import Accuracy
+from .readings import counted
+from .results import Record
+from .sizes import Sweep, name_of
+from .stats import Mean
+
+Ball = tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where a gain turns into a loss: the size n at which it is zero.
+
+    ``sizes`` has a number for each seed whose gain changes sign for good
+    (interpolated in log n between the two sizes around it); ``middle`` is
+    their geometric mean, ``low`` and ``high`` its 95 % interval (Student's
+    t on log n, None with fewer than two). ``seeds`` counts all seeds,
+    ``never`` those that never gain, ``always`` those that still gain with
+    all the data.
+    """
+
+    sizes: tuple[float, ...]
+    seeds: int
+    never: int
+    always: int
+    middle: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class SizeGrid:
+    """The records of one sweep, read by way to train, ball and size.
+
+    ``way`` and ``ball`` are those of ``sizes.name_of``: ``"standard"`` and
+    ``"shift"`` have the ball None. Lists have one entry for each seed.
+    """
+
+    sweep: Sweep
+    records: Mapping[str, Record]
+
+    @classmethod
+    def load(cls, folder: str) -> SizeGrid:
+        """The committed records of ``sizes.SWEEPS[folder]["full"]``."""
+        sweep = sizes.SWEEPS[folder]["full"]
+        return cls(
+            sweep,
+            {
+                name: results.load(f"{folder}/{name}")
+                for name, _ in sizes.points(sweep)
+            },
+        )
+
+    @classmethod
+    def load_or_run(cls, folder: str) -> SizeGrid:
+        """The sweep as ``BOOK_RUN`` asks for it.
+
+        Smoke runs the tiny sweep, full the whole; a GPU for 15 minutes is
+        not enough for that, so ``colab`` reads the committed records.
+        """
+        if runs.mode() == "colab":
+            return cls.load(folder)
+        choices = sizes.SWEEPS[folder]
+        sweep = choices["smoke" if runs.mode() == "smoke" else "full"]
+        return cls(
+            sweep,
+            results.load_or_run_all(
+                folder, dict(sizes.points(sweep)), sizes.train_and_measure
+            ),
+        )
+
+    @property
+    def robust_way(self) -> str:
+        """How the robust models were trained: ``"pgd"`` or ``"fgsm"``."""
+        return sizes.robust_way(self.sweep)
+
+    def at(self, way: str, ball: Ball | None, n: int) -> list[Record]:
+        """The records of one model, seed by seed."""
+        return [
+            self.records[name_of(way, ball, n, seed)]
+            for seed in range(self.sweep.seeds)
+        ]
+
+    def standard(self, way: str, ball: Ball | None, n: int) -> list[Accuracy]:
+        """Standard accuracy."""
+        return [
+            counted(record.values["standard"])
+            for record in self.at(way, ball, n)
+        ]
+
+    def robust(
+        self,
+        way: str,
+        ball: Ball | None,
+        n: int,
+        *,
+        under: Ball,
+        protocol: str = "quick",
+    ) -> list[Accuracy]:
+        """Robust accuracy in the ball ``under``, by a named protocol."""
+        return [
+            counted(_find(record, under, protocol))
+            for record in self.at(way, ball, n)
+        ]
+
+    def curve(self, way: str, ball: Ball | None) -> list[Mean]:
+        """Mean standard accuracy at each size of the sweep."""
+        return [
+            stats.over_seeds(self.standard(way, ball, n))
+            for n in self.sweep.sizes
+        ]
+
+    def robust_curve(self, ball: Ball) -> list[Mean]:
+        """Mean robust accuracy in the training ball at each size."""
+        return [
+            stats.over_seeds(self.robust(self.robust_way, ball, n, under=ball))
+            for n in self.sweep.sizes
+        ]
+
+    def gain(self, way: str, ball: Ball | None, n: int) -> Mean:
+        """Standard accuracy minus that of standard training, paired."""
+        return stats.paired(
+            self.standard(way, ball, n), self.standard("standard", None, n)
+        )
+
+    def gains(self, way: str, ball: Ball | None) -> list[Mean]:
+        """:meth:`gain` at each size of the sweep."""
+        return [self.gain(way, ball, n) for n in self.sweep.sizes]
+
+    def crossing(self, ball: Ball) -> Crossing:
+        """Where robust training in ``ball`` stops to help."""
+        found: list[float] = []
+        never = always = 0
+        for seed in range(self.sweep.seeds):
+            gaps = [
+                self.standard(self.robust_way, ball, n)[seed].value
+                - self.standard("standard", None, n)[seed].value
+                for n in self.sweep.sizes
+            ]
+            size = last_zero(self.sweep.sizes, gaps)
+            if size is not None:
+                found.append(size)
+            elif gaps[-1] > 0:
+                always += 1
+            else:
+                never += 1
+        return _summary(found, self.sweep.seeds, never, always)
+
+    def doubled(self) -> list[tuple[str, Ball | None, int, Mean]]:
+        """What twice the epochs change in standard accuracy, seed 0.
+
+        A row for each model trained again: way, ball, size, difference.
+        """
+        rows = []
+        for n in self.sweep.twice:
+            for way, ball in sizes.extremes(self.sweep):
+                longer = self.records[name_of(f"twice-{way}", ball, n, 0)]
+                gap = stats.paired(
+                    [counted(longer.values["standard"])],
+                    self.standard(way, ball, n)[:1],
+                )
+                rows.append((way, ball, n, gap))
+        return rows
+
+    def cost(self) -> dict:
+        """What the sweep took: models, passes, processor hours."""
+        values = [record.values for record in self.records.values()]
+        return {
+            "models": len(values),
+            "passes": sum(
+                each["passes"][way]
+                for each in values for way in ("forwards", "backwards")
+            ),
+            "cpu_hours": sum(
+                record.cost["cpu_seconds"] for record in self.records.values()
+            ) / 3600,
+        }  # fmt: skip
+
+
+def last_zero(sizes: tuple[int, ...], gaps: list[float]) -> float | None:
+    """The size at which ``gaps`` falls through zero for the last time.
+
+    Interpolated linearly in log n. None where the last gap is positive, or
+    no gap is.
+    """
+    if gaps[-1] > 0 or max(gaps) <= 0:
+        return None
+    k = max(i for i, gap in enumerate(gaps) if gap > 0)
+    share = gaps[k] / (gaps[k] - gaps[k + 1])
+    low, high = math.log(sizes[k]), math.log(sizes[k + 1])
+    return math.exp(low + share * (high - low))
+
+
+def _summary(
+    found: list[float], seeds: int, never: int, always: int
+) -> Crossing:
+    if not found:
+        return Crossing((), seeds, never, always)
+    logs = [math.log(size) for size in found]
+    if len(logs) == 1:
+        return Crossing(tuple(found), seeds, never, always, found[0])
+    middle = stats.mean(logs)
+    return Crossing(
+        tuple(found), seeds, never, always,
+        *(math.exp(part) for part in (middle.value, middle.low, middle.high)),
+    )  # fmt: skip
+
+
+def _find(record: Record, under: Ball, protocol: str) -> dict:
+    for row in record.values["robust"]:
+        same = row["norm"] == under[0] and abs(row["eps"] - under[1]) < 1e-9
+        if same and row["protocol"] == protocol:
+            return row
+    raise results.RecordError(
+        f"{record.name} was not attacked with {protocol} in {under}"
+    )

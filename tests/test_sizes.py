@@ -1,0 +1,496 @@
+"""The size sweep: its points and budget, and what is read from them."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from lib import (
+    confusion,
+    data,
+    objectives,
+    results,
+    size_exercises,
+    size_ledger,
+    size_plots,
+    size_readings,
+    sizes,
+    training,
+)
+from lib.recipes import Recipe
+from lib.results import Record
+from lib.size_readings import SizeGrid
+from lib.stats import Mean
+
+SWEEP = sizes.MNIST_SWEEPS["full"]
+TINY = replace(sizes.MNIST_SWEEPS["smoke"], seeds=3)
+SETTINGS = [SWEEP, sizes.CIFAR10_SWEEPS["full"], TINY]
+
+
+@pytest.fixture
+def digits(monkeypatch):
+    """Random images in the place of MNIST."""
+    draw = torch.Generator().manual_seed(0)
+    made = data.Data(
+        "mnist", torch.rand(150, 1, 28, 28, generator=draw),
+        torch.arange(150) % 10, torch.rand(120, 1, 28, 28, generator=draw),
+        torch.arange(120) % 10, tuple("0123456789"), "made up", real=False,
+    )  # fmt: skip
+    monkeypatch.setattr(data, "load", lambda name, quiet=False: made)
+    return made
+
+
+# --- which models there are -----------------------------------------------
+
+
+@pytest.mark.parametrize("sweep", SETTINGS)
+def test_the_budget_depends_on_the_size_alone(sweep):
+    by_size = {}
+    for name, point in sizes.points(sweep):
+        recipe = point.recipe
+        if name.startswith("twice"):
+            continue
+        spent = recipe.epochs, recipe.batch_size, recipe.lr
+        assert by_size.setdefault(point.n_train, spent) == spent, name
+    assert set(by_size) == set(sweep.sizes)
+    for n, (epochs, batch, _) in by_size.items():
+        assert epochs >= sweep.recipe.epochs  # every image is seen that often
+        updates = epochs * math.ceil(n / batch)
+        assert updates > 0.9 * sweep.updates
+        assert batch <= min(n, sweep.recipe.batch_size)
+
+
+def test_the_full_size_has_the_recipe_as_it_is():
+    budget = sizes.budget(
+        SWEEP.recipe, SWEEP.sizes[-1], updates=SWEEP.updates,
+        least_batch=SWEEP.least_batch,
+    )  # fmt: skip
+    assert budget == {
+        name: getattr(SWEEP.recipe, name)
+        for name in ("batch_size", "epochs", "lr")
+    }
+
+
+@pytest.mark.parametrize("sweep", SETTINGS)
+def test_each_seed_and_size_has_every_model_once(sweep):
+    found = list(sizes.points(sweep))
+    assert len({name for name, _ in found}) == len(found)
+    for name, point in found:
+        assert name.endswith(f"-n{point.n_train}-seed{point.recipe.seed}")
+        assert point.keep_images == (point.recipe.seed == 0)
+    way = sizes.robust_way(sweep)
+    names = {name for name, _ in found}
+    for seed in range(sweep.seeds):
+        for n in sweep.sizes:
+            assert sizes.name_of("standard", None, n, seed) in names
+            for ball in sweep.balls:
+                assert sizes.name_of(way, ball, n, seed) in names
+
+
+def test_the_paper_s_radii_and_enough_sizes_are_swept():
+    for folder in sizes.SWEEPS:
+        sweep = sizes.SWEEPS[folder]["full"]
+        assert len(sweep.sizes) >= 8 and sweep.sizes[0] < 100
+        assert {norm: len(eps) for norm, eps in sweep.eps.items()} == {
+            "l2": 3, "linf": 3,
+        }  # fmt: skip
+    assert SWEEP.sizes[-1] == 60_000
+
+
+def test_the_last_size_has_what_table_4_needs():
+    found = dict(sizes.points(SWEEP))
+    last = SWEEP.sizes[-1]
+    for ball in SWEEP.balls:
+        half = found[sizes.name_of("half", ball, last, 0)]
+        assert half.recipe.method == "half"
+        assert half.attacks == (ball,)
+        assert half.also == ("weak", "strong")
+    assert found[sizes.name_of("standard", None, last, 0)].attacks == (
+        SWEEP.balls
+    )
+    first = found[sizes.name_of("standard", None, SWEEP.sizes[0], 0)]
+    assert first.also == ()
+
+
+def test_rivals_change_the_recipe_as_they_are_called():
+    found = dict(sizes.points(SWEEP))
+    n, ball = SWEEP.rival_sizes[0], SWEEP.rival[0]
+
+    def recipe(way, inside):
+        return found[sizes.name_of(way, inside, n, 0)].recipe
+
+    plain = recipe("standard", None)
+    assert recipe("shift", None) == replace(plain, augment="shift")
+    assert recipe("random", ball) == replace(
+        plain, method="random", norm=ball[0], eps=ball[1]
+    )
+    one = recipe("fgsm", ball)
+    assert (one.method, one.steps, one.eps) == ("adversarial", 1, ball[1])
+    assert recipe("pgd", ball).steps == SWEEP.recipe.steps
+
+
+def test_twice_doubles_the_epochs_and_nothing_else():
+    found = dict(sizes.points(SWEEP))
+    twice = [name for name in found if name.startswith("twice-")]
+    assert len(twice) == 3 * len(SWEEP.twice)
+    for name in twice:
+        once = found[name.removeprefix("twice-")]
+        longer = replace(once.recipe, epochs=2 * once.recipe.epochs)
+        assert found[name] == replace(once, recipe=longer)
+
+
+def test_a_curve_is_made_of_points_of_the_sweep():
+    found = dict(sizes.points(SWEEP))
+    curve = sizes.curve(SWEEP, SWEEP.balls[-1], seed=2)
+    assert len(curve) == 2 * len(SWEEP.sizes)
+    assert all(found[name] == point for name, point in curve.items())
+
+
+# --- one model ------------------------------------------------------------
+
+
+def test_a_point_is_trained_and_counted(digits):
+    name = sizes.name_of("pgd", ("l2", 1.5), 100, 0)
+    point = dict(sizes.points(TINY))[name]
+    outcome = sizes.train_and_measure(point)
+    values = outcome.values
+    part = digits.take(point.n_train, point.n_test, 0)
+    model, history = training.train(
+        part.x_train, part.y_train, point.recipe, progress=False
+    )
+    answers = model(part.x_test).argmax(1)
+    right = int((answers == part.y_test).sum())
+    assert values["standard"] == {"correct": right, "total": 100}
+    protocols = [row["protocol"] for row in values["robust"]]
+    assert protocols == ["quick", "weak", TINY.claim]
+    for row in values["robust"]:
+        assert (row["norm"], row["eps"], row["total"]) == ("l2", 1.5, 10)
+        assert row["correct"] <= 10
+    for row, answer in values["errors"]:
+        assert int(answers[row]) == answer != int(part.y_test[row])
+    assert values["history"][-1]["epoch"] == len(history) == values["epochs"]
+    assert values["passes"]["forwards"] == sum(
+        row["forwards"] for row in history
+    )
+    seen = outcome.arrays["seen"]
+    assert seen.shape == (6, 1, 28, 28) and seen.dtype == torch.uint8
+    moved = seen / 255 - part.x_train[:6]
+    lengths = moved.flatten(1).norm(dim=1)
+    assert float(lengths.max()) <= 1.5 + 28 / 510  # half a grey level each
+    assert float(lengths.min()) > 0.5
+
+
+def test_only_seed_0_keeps_images_and_standard_ones_are_clean(digits):
+    found = dict(sizes.points(TINY))
+    clean = sizes.train_and_measure(found["standard-n30-seed0"])
+    part = digits.take(30, 10, 0)
+    seen = clean.arrays["seen"] / 255
+    assert float((seen - part.x_train[:6]).abs().max()) <= 1 / 510 + 1e-6
+    assert sizes.train_and_measure(found["standard-n30-seed1"]).arrays == {}
+
+
+def test_the_history_is_thinned_evenly_and_ends_at_the_end():
+    rows = [
+        {"epoch": k + 1, "loss": 0.0, "accuracy": 1.0, "eps": 0.0, "more": 1}
+        for k in range(100)
+    ]
+    kept = [row["epoch"] for row in sizes._thinned(rows)]
+    assert len(kept) == sizes.ROWS and kept[-1] == 100
+    gaps = {b - a for a, b in pairwise(kept)}
+    assert gaps <= {8, 9}
+    assert [row["epoch"] for row in sizes._thinned(rows[:3])] == [1, 2, 3]
+
+
+# --- readings -------------------------------------------------------------
+
+
+def made_up(gain, seeds=3, robust=None):
+    """A grid of TINY in which robust training gains ``gain[n]`` points."""
+    sweep = replace(TINY, seeds=seeds)
+    records = {}
+    for name, point in sizes.points(sweep):
+        seed, n = point.recipe.seed, point.n_train
+        correct = 500 + 10 * seed + (300 if n == 100 else 0)
+        way = name.split("-")[0]
+        if way == "pgd":
+            correct += round(10 * gain[n]) + seed % 2
+        elif way == "twice":
+            correct += 20
+        count = (robust or {30: 50, 100: 700})[n]
+        rows = [
+            {"norm": norm, "eps": eps, "correct": count - k, "total": 1000,
+             "protocol": protocol}
+            for k, protocol in enumerate((point.protocol, *point.also))
+            for norm, eps in point.attacks
+        ]  # fmt: skip
+        values = {
+            "standard": {"correct": correct, "total": 1000}, "robust": rows,
+            "passes": {"forwards": 10, "backwards": 5},
+        }  # fmt: skip
+        records[name] = Record(name, {}, values, {"cpu_seconds": 36.0})
+    return SizeGrid(sweep, records)
+
+
+def test_readings_are_those_of_the_records():
+    grid = made_up({30: 4, 100: -2})
+    ball = ("l2", 1.5)
+    assert [a.correct for a in grid.standard("standard", None, 30)] == [
+        500, 510, 520,
+    ]  # fmt: skip
+    weak = grid.robust("pgd", ball, 100, under=ball, protocol="weak")
+    assert [a.correct for a in weak] == [699] * 3
+    assert grid.gain("pgd", ball, 30).value == pytest.approx(0.04 + 1e-3 / 3)
+    assert [g.value > 0 for g in grid.gains("pgd", ball)] == [True, False]
+    assert [m.value for m in grid.robust_curve(ball)] == pytest.approx(
+        [0.05, 0.7]
+    )
+    with pytest.raises(results.RecordError, match="not attacked"):
+        grid.robust("pgd", ball, 30, under=ball, protocol="strong")
+    cost = grid.cost()
+    assert cost["models"] == len(grid.records)
+    assert cost["passes"] == 15 * cost["models"]
+    assert cost["cpu_hours"] == pytest.approx(cost["models"] / 100)
+    for way, inside, n, gap in grid.doubled():
+        assert n == 30 and way in ("standard", "pgd")
+        expected = 0.02 if way == "standard" else 0.02 - 0.04
+        assert gap.value == pytest.approx(expected), inside
+
+
+@pytest.mark.parametrize(
+    "gaps, expected",
+    [
+        ([2, 1, -1], math.sqrt(1_000 * 10_000)),
+        ([3, -1, -1], 100 * 10**0.75),
+        ([1, -1, 1], None),  # positive at the end
+        ([-1, -2, -3], None),
+        ([0, 0, 0], None),
+        ([-1, 2, 0], 10_000),
+    ],
+)
+def test_the_last_zero_is_found_on_the_log_scale(gaps, expected):
+    found = size_readings.last_zero((100, 1_000, 10_000), gaps)
+    assert found == (expected and pytest.approx(expected))
+
+
+def test_a_crossing_says_how_many_seeds_cross():
+    crossing = made_up({30: 4, 100: -2}).crossing(("l2", 1.5))
+    assert (len(crossing.sizes), crossing.never, crossing.always) == (3, 0, 0)
+    assert 30 < crossing.low < crossing.middle < crossing.high < 100
+    always = made_up({30: 4, 100: 2}).crossing(("l2", 1.5))
+    assert (always.sizes, always.always, always.middle) == ((), 3, None)
+    never = made_up({30: -4, 100: -2}).crossing(("l2", 1.5))
+    assert never.never == 3
+    one = made_up({30: 4, 100: -2}, seeds=1).crossing(("l2", 1.5))
+    assert one.middle == one.sizes[0] and one.low is None
+
+
+def test_figures_have_a_panel_for_each_norm_and_a_curve_for_each_eps():
+    grid = made_up({30: 4, 100: -2})
+    fig = size_plots.against_size(
+        grid, lambda ball: grid.curve("pgd", ball), y_label="accuracy",
+        standard=grid.curve("standard", None),
+    )  # fmt: skip
+    assert [len(panel.lines) for panel in fig.axes] == [2, 2]
+    assert {panel.get_xscale() for panel in fig.axes} == {"log"}
+    drawn = fig.axes[0].lines[1].get_ydata()
+    means = [100 * m.value for m in grid.curve("pgd", ("l2", 1.5))]
+    assert list(drawn) == pytest.approx(means)
+    (panel,) = size_plots.rivals(grid).axes
+    assert [line.get_label() for line in panel.lines[:4]] == [
+        "shift", "random in ball", "FGSM", "PGD",
+    ]  # fmt: skip
+    assert len(size_plots.gains(grid).axes) == 2
+
+
+# --- how confusing --------------------------------------------------------
+
+
+def test_altered_images_stay_in_ball_and_box():
+    from lib import models
+
+    model = models.build("small_cnn", seed=0).eval()
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(4, 1, 28, 28, generator=draw)
+    y = torch.arange(4)
+    found = dict(
+        confusion.altered_images(model, x, y, norm="l2", eps=1.0, steps=3)
+    )
+    assert list(found) == ["clean", "shift", "random", "fgsm", "pgd"]
+    assert torch.equal(found["clean"], x)
+    for way, altered in found.items():
+        assert 0 <= float(altered.min()) and float(altered.max()) <= 1
+        size = float((altered - x).flatten(1).norm(dim=1).max())
+        assert size <= 1 + 1e-5 or way == "shift", way
+
+
+def test_losses_are_compared_on_the_same_images(monkeypatch, digits):
+    from lib import checkpoints, models
+
+    model = models.build("small_cnn", seed=0).eval()
+    monkeypatch.setattr(
+        checkpoints, "load", lambda name, device="cpu": (model, None)
+    )
+    settings = confusion.Confusion((("any", "l2", 2.0),), n=40, steps=4)
+    rows = confusion.measure(settings).values["rows"]
+    assert [row["way"] for row in rows] == [
+        "clean", "shift", "random", "fgsm", "pgd",
+    ]  # fmt: skip
+    by_way = {row["way"]: row for row in rows}
+    for way, milder in (
+        ("random", "clean"), ("fgsm", "random"), ("pgd", "fgsm"),
+    ):  # fmt: skip
+        assert by_way[way]["milder"] == milder
+        gap = by_way[way]["loss"]["mean"] - by_way[milder]["loss"]["mean"]
+        assert by_way[way]["more"]["mean"] == pytest.approx(gap, abs=1e-5)
+    # paired: the differences vary less than the losses themselves
+    assert by_way["random"]["more"]["error"] < by_way["clean"]["loss"]["error"]
+
+
+def test_orders_count_steps_beyond_noise():
+    def row(way, loss, more=None):
+        made = {"way": way, "loss": {"mean": loss, "error": 0.1}}
+        if more is not None:
+            made["more"] = {"mean": more, "error": 0.1}
+        return made
+
+    rows = [
+        row("clean", 1), row("shift", 3, 2.0), row("random", 1.1, 0.1),
+        row("fgsm", 2, 0.9), row("pgd", 4, 2.0),
+    ]  # fmt: skip
+    record = Record("r", {}, {"rows": rows})
+    assert confusion.orders(record) == (2, 3, 1, 1)
+
+
+# --- verdicts -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "gain, seeds, held",
+    [
+        ({30: 4, 100: -2}, 5, True),
+        ({30: 4, 100: 2}, 5, False),
+        ({30: 4, 100: -0.1}, 5, False),  # harm, but not beyond noise
+        ({30: -4, 100: -2}, 5, False),
+        ({30: 4, 100: -2}, 4, None),  # too few seeds to tell
+    ],
+)
+def test_help_then_harm_follows_the_numbers(monkeypatch, gain, seeds, held):
+    grid = made_up(gain, seeds)
+    # the size of a hundred counts as the full one here
+    monkeypatch.setattr(size_ledger, "SMALL", 30)
+    monkeypatch.setattr(size_ledger, "_grid", lambda: grid)
+    ours, found, chapter = size_ledger.help_then_harm()
+    assert found is held and chapter == "augmentation"
+    assert f"{seeds} seeds" in ours
+
+
+@pytest.mark.parametrize(
+    "robust, held",
+    [({30: 50, 100: 700}, True), ({30: 650, 100: 700}, False)],
+)
+def test_robust_accuracy_needs_more_data(monkeypatch, robust, held):
+    grid = made_up({30: 0, 100: 0}, 5, robust)
+    monkeypatch.setattr(size_ledger, "_grid", lambda: grid)
+    ours, found, _ = size_ledger.needs_data()
+    assert found is held
+    assert ("2 of 2" in ours) is held
+
+
+# --- exercises ------------------------------------------------------------
+
+
+def gap(value, half):
+    return Mean(value, value - half, value + half, 5)
+
+
+def test_predictions_are_told_and_noise_is_undecided():
+    seen = gap(0.05, 0.01), gap(-0.01, 0.005), gap(0.001, 0.01)
+    right = {"100 digits": "pgd", "all digits": "standard"}
+    open_ = size_exercises.predictions(
+        right | {"random noise": None}, *seen
+    )
+    assert open_.passed is None
+    good = size_exercises.predictions(
+        right | {"random noise": "helps"}, *seen
+    )
+    assert good.passed and "within noise" in good.message
+    bad = size_exercises.predictions(
+        {"100 digits": "standard", "all digits": "standard",
+         "random noise": "helps"}, *seen,
+    )  # fmt: skip
+    assert bad.passed is False and "so pgd" in bad.message
+    odd = size_exercises.predictions(
+        right | {"random noise": "maybe"}, *seen
+    )
+    assert odd.passed is False and '"does not help"' in odd.message
+
+
+def linear_in_n(sizes, gains):
+    if gains[-1] > 0 or max(gains) <= 0:
+        return None
+    k = max(i for i, gain in enumerate(gains) if gain > 0)
+    share = gains[k] / (gains[k] - gains[k + 1])
+    return sizes[k] + share * (sizes[k + 1] - sizes[k])
+
+
+@pytest.mark.parametrize(
+    "answer, passed, hint",
+    [
+        (lambda sizes, gains: NotImplemented, None, "Write"),
+        (lambda s, g: size_readings.last_zero(s, list(g)), True, "all cases"),
+        (linear_in_n, False, "logarithm"),
+        (lambda sizes, gains: None, False, "there is a zero"),
+        (lambda sizes, gains: 316.227766, False, "third"),
+    ],
+)
+def test_crossing_exercise(answer, passed, hint):
+    verdict = size_exercises.crossing(answer)
+    assert verdict.passed is passed and hint in verdict.message
+
+
+def test_paired_exercise():
+    first, second = [0.1, 0.2, 0.3, 0.2, 0.1], [0.2, 0.3, 0.41, 0.3, 0.2]
+    right = {"unrelated": 0.12339, "paired": 0.005552}
+    assert size_exercises.paired(right, first, second).passed
+    for name in right:
+        wrong = right | {name: 2 * right[name]}
+        verdict = size_exercises.paired(wrong, first, second)
+        assert verdict.passed is False and name in verdict.message
+        none = size_exercises.paired(right | {name: None}, first, second)
+        assert none.passed is None
+
+
+def test_useless_exercise():
+    class Dark(torch.nn.Module):
+        """Right on dark images, lost on bright ones."""
+
+        def forward(self, x):
+            bright = (x.flatten(1).mean(dim=1) > 0.5).float()[:, None]
+            own = torch.nn.functional.one_hot(torch.arange(len(x)), 10)
+            # a gradient, though zero: the attack must survive that
+            return 20.0 * own * (1 - 2 * bright) + 0 * x.sum()
+
+    x = torch.zeros(4, 1, 28, 28)
+    x[:, :, 10:18, 10:18] = 0.8
+    y = torch.arange(4)
+    answers = {
+        "negative": (lambda x: 1 - x, True, "PGD"),
+        "none": (lambda x: None, None, "Write"),
+        "shape": (lambda x: x[:, :, :5], False, "shape"),
+        "box": (lambda x: x + 1, False, "[0, 1]"),
+        "gone": (lambda x: torch.ones_like(x), False, "hardly"),
+        "clean": (lambda x: x, False, "never seen"),
+    }
+    for name, (answer, passed, hint) in answers.items():
+        verdict = size_exercises.useless(answer, Dark().eval(), x, y)
+        assert verdict.passed is passed, name
+        assert hint in verdict.message, name
+
+
+def test_recipe_names_shift_as_an_augmentation():
+    x = torch.zeros(3, 1, 9, 9)
+    x[:, :, 4, 4] = 1
+    out = objectives.shift(x, torch.Generator().manual_seed(0), pad=2)
+    assert out.sum() == 3 and Recipe(augment="shift").augment == "shift"
