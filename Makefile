@@ -23,6 +23,9 @@ BUILD_FLAGS := -W --keep-going -n
 # How chapters run: recorded, smoke, colab or full (see README.md).
 BOOK_RUN ?= recorded
 CHAPTER ?=
+# Models to record one by one, and which part of them: see tools/record_models.py.
+MODELS ?=
+PART ?= 1/1
 PORT ?= 8000
 
 # Notebooks use this environment's kernel, not one registered elsewhere.
@@ -78,9 +81,13 @@ serve: $(STAMP)  ## build, serve on PORT (default 8000), rebuild when a page cha
 		--re-ignore '__pycache__|\.ipynb_checkpoints'
 
 .PHONY: record
-record: $(STAMP)  ## run a chapter in full, write its records: make record CHAPTER=training
+record: $(STAMP)  ## run a chapter in full, write its records: make record CHAPTER=training, or MODELS='sizes-mnist/*-seed0'
+ifneq ($(MODELS),)
+	@$(PY) tools/record_models.py "$(MODELS)" --part "$(PART)"
+else
 	@$(call need_chapter,record)
 	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
+endif
 
 .PHONY: lint
 lint: $(STAMP)  ## check the style of code and chapters

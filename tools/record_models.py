@@ -19,7 +19,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-os.environ["BOOK_RUN"] = "full"  # write records
 
 from tqdm.auto import tqdm
 
@@ -38,6 +37,14 @@ def points() -> dict:
             for name, point in sizes.points(sweep["full"])
         }
     return found
+
+
+def _part(text: str) -> tuple[int, int]:
+    """``"2/3"`` as (2, 3); says what is wrong otherwise."""
+    first, _, last = text.partition("/")
+    if first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last):
+        return int(first), int(last)
+    sys.exit(f'--part must be such as "1/2" or "2/2", not "{text}"')
 
 
 def main(arguments: list[str]) -> None:
@@ -61,7 +68,8 @@ def main(arguments: list[str]) -> None:
             "Name a record, or a pattern of records in quotes; --list shows "
             "them all."
         )
-    part, of = (int(number) for number in chosen.part.split("/"))
+    part, of = _part(chosen.part)
+    os.environ["BOOK_RUN"] = "full"  # write records
     bar = tqdm(names[part - 1 :: of], unit="model")
     for name in bar:
         bar.set_postfix_str(name)
