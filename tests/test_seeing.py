@@ -89,6 +89,9 @@ def test_pictures_of_gradients_are_cut_at_three_deviations():
     seen = saliency.shown(grad)
     assert 0 <= float(seen.min()) and float(seen.max()) == 1.0
     assert float(saliency.shown(torch.zeros(1, 3, 4, 4)).max()) == 0.5
+    inside = grad[0, 0, 0, 0] / grad[0].std()
+    expected = 0.5 + float(inside.clamp(-3, 3)) / 6
+    assert float(seen[0, 0, 0, 0]) == pytest.approx(expected, abs=1e-5)
     small = saliency.shown(grad[:1])
     assert torch.allclose(small, saliency.shown(1e8 * grad[:1]), atol=1e-4)
 
