@@ -4,7 +4,8 @@ Two controls keep the comparison honest: a network of random weights, whose
 gradient knows nothing of objects, and the standard network's gradient
 smoothed over noise, which looks better without any robustness. And each
 gradient is also compared with the edges of *another* image, which shows how
-much of an agreement is only that objects sit in the middle.
+much of an agreement is only that objects sit in the middle: ``"excess"`` is
+what follows the image at hand.
 """
 
 from __future__ import annotations
@@ -115,11 +116,12 @@ def gradients(
 def _measures(x: Tensor, grad: Tensor, digits: bool) -> dict[str, Tensor]:
     """Each measure, image by image (n,)."""
     force, edge = saliency.strength(grad), saliency.edges(x)
+    own = saliency.rank_correlation(force, edge)
+    other = saliency.rank_correlation(force, edge.roll(1, 0))
     found = {
-        "edges": saliency.rank_correlation(force, edge),
-        "edges of another": saliency.rank_correlation(force, edge.roll(1, 0)),
+        "edges": own, "edges of another": other, "excess": own - other,
         "sparsity": saliency.sparsity(force),
-    }
+    }  # fmt: skip
     if digits:
         mask = saliency.near_strokes(x)
         found["strokes"] = saliency.energy_inside(force, mask)

@@ -140,7 +140,7 @@ def test_every_gradient_is_measured_with_both_controls(outcome):
     assert outcome.values["n"] == 30
     for label, found in measures.items():
         assert set(found) == {
-            "edges", "edges of another", "sparsity", "strokes",
+            "edges", "edges of another", "excess", "sparsity", "strokes",
             "strokes, evenly",
         }  # fmt: skip
         assert outcome.arrays[f"gradient-{label}"].shape == (8, 1, 28, 28)
@@ -151,7 +151,9 @@ def test_a_gradient_on_the_ink_is_found_there(outcome):
     sharp = outcome.values["measures"]["linf"]
     assert sharp["strokes"]["mean"] == pytest.approx(1, abs=1e-6)
     assert sharp["strokes, evenly"]["mean"] < 0.2
-    assert sharp["edges"]["mean"] > sharp["edges of another"]["mean"] + 0.02
+    assert sharp["excess"]["mean"] > 0.02
+    gap = sharp["edges"]["mean"] - sharp["edges of another"]["mean"]
+    assert sharp["excess"]["mean"] == pytest.approx(gap, abs=1e-9)
 
 
 def test_differences_are_paired_with_the_standard_network(outcome):
