@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from lib import attacks, checkpoints, data, models, saliency, seeing
+from lib import attacks, checkpoints, data, models, results, saliency, seeing
+from lib.results import Record
 
 
 def seeded(seed=0):
@@ -153,7 +154,7 @@ def test_a_gradient_on_the_ink_is_found_there(outcome):
     assert sharp["strokes, evenly"]["mean"] < 0.2
     assert sharp["excess"]["mean"] > 0.02
     gap = sharp["edges"]["mean"] - sharp["edges of another"]["mean"]
-    assert sharp["excess"]["mean"] == pytest.approx(gap, abs=1e-9)
+    assert sharp["excess"]["mean"] == pytest.approx(gap, abs=1e-6)
 
 
 def test_differences_are_paired_with_the_standard_network(outcome):
@@ -172,3 +173,20 @@ def test_the_random_control_is_another_network(outcome):
         outcome.arrays[f"gradient-{label}"] for label in ("standard", "random")
     )
     assert not torch.allclose(standard, random)
+
+
+@pytest.mark.parametrize(
+    "more, held", [((0.2, 0.1), True), ((0.2, 0.01), False)]
+)
+def test_c22_asks_every_robust_network(monkeypatch, more, held):
+    def record(name):
+        gap = more[name.endswith("cifar10")]
+        return Record(name, {}, {"measures": {
+            "linf": {"excess": {"more": 0.5, "more_error": 0.01}},
+            "l2": {"excess": {"more": gap, "more_error": 0.01}},
+        }})  # fmt: skip
+
+    monkeypatch.setattr(results, "load", record)
+    ours, found, chapter = seeing.follows_the_object()
+    assert found is held and chapter == "gradients"
+    assert ours.count("[") == 4
