@@ -251,6 +251,59 @@ CIFAR10_POINTS = {
     ),
 }  # fmt: skip
 
+_PHOTO = Point(
+    replace(_COLOUR.recipe, epochs=24, batch_size=64),
+    dataset="imagenette64",
+    n_train=6_000,
+    n_test=1_000,
+    attacks=(("linf", 4 / 255), ("l2", 1.0)),
+    steps=10,
+    keep_weights=True,
+)
+# On photographs of 64 x 64 pixels, in place of Restricted ImageNet.
+IMAGENETTE_POINTS = {
+    "standard-seed0": _PHOTO,
+    **{
+        f"{name}-seed0": replace(
+            _PHOTO, attacks=((norm, eps),),
+            recipe=replace(
+                _PHOTO.recipe, method="adversarial", norm=norm, eps=eps,
+                steps=1, rel_step=1.25 if norm == "linf" else 1.0,
+            ),
+        )
+        for name, norm, eps in (
+            ("linf-4", "linf", 4 / 255), ("l2-1", "l2", 1.0),
+        )
+    },
+}  # fmt: skip
+
+# Judges of pictures that other networks have made: they share neither seed
+# nor, on colour images, architecture with these.
+_JUDGE = replace(
+    _COLOUR, attacks=(),
+    recipe=replace(_COLOUR.recipe, model="tiny_resnet", epochs=8, seed=7),
+)  # fmt: skip
+_MNIST_JUDGE = Point(
+    replace(MNIST_PLANS["full"].recipe, seed=7), keep_weights=True
+)
+JUDGES = {
+    "mnist-standard": _MNIST_JUDGE,
+    "mnist-robust": replace(
+        _MNIST_JUDGE,
+        recipe=replace(
+            _MNIST_JUDGE.recipe, method="adversarial", norm="l2", eps=1.5
+        ),
+    ),
+    "cifar10-standard": _JUDGE,
+    "cifar10-robust": replace(
+        _JUDGE,
+        recipe=replace(
+            _JUDGE.recipe, method="adversarial", norm="linf", eps=8 / 255,
+            steps=1, rel_step=1.25,
+        ),
+    ),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Cost:

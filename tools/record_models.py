@@ -27,9 +27,15 @@ from lib import experiments, results, sizes
 
 def points() -> dict:
     """Every model under the name of its record: settings and experiment."""
+    shared = {
+        "training-cifar10": experiments.CIFAR10_POINTS,
+        "training-imagenette": experiments.IMAGENETTE_POINTS,
+        "judges": experiments.JUDGES,
+    }
     found = {
-        f"training-cifar10/{name}": (point, experiments.train_and_attack)
-        for name, point in experiments.CIFAR10_POINTS.items()
+        f"{folder}/{name}": (point, experiments.train_and_attack)
+        for folder, group in shared.items()
+        for name, point in group.items()
     }
     for folder, sweep in sizes.SWEEPS.items():
         found |= {
