@@ -49,7 +49,6 @@ def quiz(
     title: str,
     alt: str,
     caption: str,
-    size: int = 96,
 ) -> Html:
     """The questions as a form in a figure of the book.
 
@@ -58,7 +57,6 @@ def quiz(
         title: names the form for a screen reader.
         alt: what kind of pictures there are; it must not give the answers.
         caption: the message; required like ``alt``.
-        size: width of a picture on the page, in CSS pixels.
 
     Raises ``ValueError`` without questions, words, or with unequal numbers
     of options.
@@ -68,9 +66,7 @@ def quiz(
     if len(numbers) != 1:
         raise ValueError("a quiz needs questions with equally many options")
     count, chance = len(questions), 1 / numbers.pop()
-    fields = "".join(
-        _field(k, question, size) for k, question in enumerate(questions)
-    )
+    fields = "".join(_field(k, each) for k, each in enumerate(questions))
     book = {
         "answers": [question.answer for question in questions],
         "tail": [_share(_at_least(k, count, chance))
@@ -107,13 +103,13 @@ def quiz(
 _LETTERS = "ABCDEFGH"
 
 
-def _field(k: int, question: Question, size: int) -> str:
+def _field(k: int, question: Question) -> str:
     """A question: its picture, and a button under each option."""
-    pictures = f"<div>{_picture(question.shown, 'the image', size)}</div>"
+    pictures = f"<div>{_picture(question.shown, 'the image')}</div>"
     for i, option in enumerate(question.options):
-        name = f"{_LETTERS[i]}"
+        name = _LETTERS[i]
         pictures += (
-            f"<label>{_picture(option, f'picture {name}', size)}"
+            f"<label>{_picture(option, f'picture {name}')}"
             f'<input type="radio" name="question{k}" value="{i}"> '
             f"{name}</label>"
         )
@@ -124,11 +120,8 @@ def _field(k: int, question: Question, size: int) -> str:
     )
 
 
-def _picture(image: Tensor, alt: str, size: int) -> str:
-    return (
-        f'<img alt="{alt}" width="{size}" height="{size}" '
-        f'src="{_data_uri(image)}">'
-    )
+def _picture(image: Tensor, alt: str) -> str:
+    return f'<img alt="{alt}" src="{_data_uri(image)}">'
 
 
 def _at_least(k: int, n: int, p: float) -> float:

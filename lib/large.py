@@ -1,0 +1,255 @@
+"""Perturbations far larger than in training, and what a judge makes of them.
+
+The paper climbs the loss inside an l2 ball many times as large as the one
+of training (Figures 3, 8, 9; eps of Table 3), and then walks in a straight
+line from the image to what came out (Figure 4). Pictures of robust networks
+end up looking like another class. Here a judge says so: networks trained
+apart from these, and, on digits, the nearest training images, which have no
+gradient that an attack could carry over to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import attacks, checkpoints, data, evaluation, results, runs
+from .norms import random_in_ball
+from .saliency import rank_correlation
+
+SHOWN = 8  # images whose perturbed versions a record keeps
+Judge = Callable[[Tensor], Tensor]  # images (n, ...) to shares (n, classes)
+
+
+@dataclass(frozen=True)
+class Large:
+    """Which networks are attacked, how far, and who judges.
+
+    ``trained`` maps labels to records with weights, ``judges`` likewise;
+    ``neighbours`` adds a judge by that many nearest training images (0:
+    none). ``eps`` is the l2 radius of the pictures (Table 3), ``radii``
+    those of the curves; gradient ascent takes ``steps`` equal steps.
+    ``frames`` are the points of an interpolation.
+    """
+
+    dataset: str
+    trained: tuple[tuple[str, str], ...]
+    judges: tuple[tuple[str, str], ...]
+    eps: float
+    radii: tuple[float, ...]
+    neighbours: int = 0
+    n: int = 500
+    steps: int = 60
+    frames: int = 9
+    seed: int = 0
+
+
+_ROBUST = {
+    "mnist": ("linf-0.3-adversarial", "l2-1.5-adversarial"),
+    "cifar10": ("linf-8", "l2-80"),
+}
+
+
+def _networks(name: str) -> tuple[tuple[str, str], ...]:
+    linf, l2 = _ROBUST[name]
+    return tuple(
+        (label, f"training-{name}/{network}-seed0")
+        for label, network in (
+            ("standard", "standard"), ("linf", linf), ("l2", l2),
+        )
+    )  # fmt: skip
+
+
+def _judges(name: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (label, f"judges/{name}-{label}") for label in ("standard", "robust")
+    )
+
+
+LARGE = {
+    "mnist": Large(
+        "mnist", _networks("mnist"), _judges("mnist"), eps=4.0,
+        radii=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0), neighbours=20,
+    ),
+    "cifar10": Large(
+        "cifar10", _networks("cifar10"), _judges("cifar10"), eps=4.7,
+        radii=(0.1, 0.3, 0.6, 1.2, 2.4, 4.7),
+    ),
+}  # fmt: skip
+
+
+def ascend(
+    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int
+) -> Tensor:
+    """Climb the loss from ``x`` inside the l2 ball; the last point.
+
+    Section 3.2 of the paper: untargeted, projected gradient ascent. Shapes
+    as in :func:`lib.attacks.pgd`.
+    """
+    return attacks.pgd(
+        model, x, y, eps=eps, norm="l2", steps=steps, random_start=False,
+        keep="last",
+    )  # fmt: skip
+
+
+def measure(settings: Large) -> results.Outcome:
+    """Attack every network at every radius, and let every judge look.
+
+    Values: ``curve`` (a row for each network and radius: counts of images
+    still classified correctly, mean loss), ``verdicts`` and
+    ``interpolation`` (see :func:`judged` and :func:`walked`) for each
+    network and judge, and the same for ``"noise"``, a random perturbation
+    as long as the attack's; ``shown``: answers and confidences for the
+    pictures. Arrays: ``images`` and one ``seen-LABEL`` (radii, pictures, c,
+    h, w), in bytes.
+    """
+    device = runs.device()
+    found = data.load(settings.dataset, quiet=True)
+    part = found.take(1, min(settings.n, len(found.y_test)), 0).to(device)
+    x, y = part.x_test, part.y_test
+    judges = judges_of(settings, found, device)
+    values: dict = {
+        "n": len(y), "curve": [], "verdicts": {}, "interpolation": {},
+        "shown": {}, "labels": y[:SHOWN].tolist(),
+        "judges": {
+            name: _right(judge(x), y) for name, judge in judges.items()
+        },
+    }  # fmt: skip
+    arrays = {"images": _bytes(x[:SHOWN])}
+    ends: dict[str, tuple[Tensor, Tensor]] = {}
+    for label, name in settings.trained:
+        model, _ = checkpoints.load(name, device=device)
+        pictures, told = [], []
+        for eps in settings.radii:
+            x_adv = ascend(model, x, y, eps, settings.steps)
+            logits = evaluation.predict(model, x_adv)
+            loss = float(F.cross_entropy(logits, y))
+            values["curve"].append(
+                {"model": label, "eps": eps, "loss": loss,
+                 **_right(logits, y)}
+            )  # fmt: skip
+            pictures.append(_bytes(x_adv[:SHOWN]))
+            top = logits.softmax(1)[:SHOWN].max(dim=1)
+            told.append(
+                {"answers": top.indices.tolist(),
+                 "confidence": [round(v, 4) for v in top.values.tolist()]}
+            )  # fmt: skip
+        arrays[f"seen-{label}"] = torch.stack(pictures)
+        values["shown"][label] = told
+        far = ascend(model, x, y, settings.eps, settings.steps)
+        ends[label] = far, evaluation.predict(model, far).argmax(dim=1)
+    # as long as the attacks, in a direction of no meaning; the class asked
+    # for is the one that the l2-trained network was led to
+    noise = torch.Generator(device).manual_seed(settings.seed)
+    away = random_in_ball(x, 1.0, "l2", noise)
+    away *= settings.eps / away.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    ends["noise"] = (x + away).clamp(0, 1), ends["l2"][1]
+    for label, (far, new) in ends.items():
+        moved = new != y
+        chosen = x[moved], far[moved], y[moved], new[moved]
+        values["verdicts"][label] = {
+            name: judged(judge, *chosen) for name, judge in judges.items()
+        }
+        values["interpolation"][label] = {
+            name: walked(judge, *chosen, settings.frames)
+            for name, judge in judges.items()
+        }
+    return results.Outcome(values, arrays, part.describe())
+
+
+def judges_of(
+    settings: Large, found: data.Data, device: torch.device
+) -> dict[str, Judge]:
+    """The judges by name: images to shares of the classes."""
+    judges: dict[str, Judge] = {}
+    for label, name in settings.judges:
+        model, _ = checkpoints.load(name, device=device)
+        judges[label] = lambda z, net=model: evaluation.predict(
+            net, z
+        ).softmax(dim=1)
+    if settings.neighbours:
+        known = found.to(device)
+        judges["neighbours"] = lambda z: neighbours(
+            known.x_train, known.y_train, z, settings.neighbours,
+            len(found.classes),
+        )  # fmt: skip
+    return judges
+
+
+def neighbours(
+    known: Tensor, labels: Tensor, x: Tensor, count: int, classes: int
+) -> Tensor:
+    """Shares of the classes among the ``count`` nearest known images.
+
+    Euclidean distance of pixels; ``known`` (m, ...) with ``labels`` (m,),
+    ``x`` (n, ...); returns (n, classes).
+    """
+    votes = []
+    for part in x.flatten(1).split(100):
+        near = torch.cdist(part, known.flatten(1)).topk(
+            count, dim=1, largest=False
+        )
+        answers = F.one_hot(labels[near.indices], classes)
+        votes.append(answers.to(x.dtype).mean(dim=1))
+    return torch.cat(votes)
+
+
+def judged(
+    judge: Judge, x: Tensor, far: Tensor, y: Tensor, new: Tensor
+) -> dict:
+    """What a judge says of the images ``far`` that a network calls ``new``.
+
+    ``agrees`` counts images whose likeliest class is ``new``, ``old`` those
+    that are still of class ``y``; ``share`` is the mean share of ``new``
+    with its standard error, ``before`` that of the clean images.
+    """
+    shares = judge(far)
+    rows = torch.arange(len(y), device=y.device)
+    answers = shares.argmax(dim=1)
+    given = shares[rows, new]
+    return {
+        "total": len(y), "agrees": int((answers == new).sum()),
+        "old": int((answers == y).sum()), "share": float(given.mean()),
+        "error": float(given.std()) / len(y) ** 0.5,
+        "before": float(judge(x)[rows, new].mean()),
+    }  # fmt: skip
+
+
+def walked(
+    judge: Judge, x: Tensor, far: Tensor, y: Tensor, new: Tensor, frames: int
+) -> dict:
+    """A judge's shares on the straight line from ``x`` to ``far``.
+
+    ``old`` and ``new``: mean share of the two classes at each frame;
+    ``monotone`` counts images whose share of the new class never falls by
+    more than a hundredth from one frame to the next while it rises from
+    less than a tenth to more than a half; ``rises`` the images where it
+    does rise so far; ``order`` the mean rank correlation with the frame.
+    """
+    rows = torch.arange(len(y), device=y.device)
+    steps = torch.linspace(0, 1, frames, device=x.device).tolist()
+    shares = [judge(x + t * (far - x)) for t in steps]
+    old = torch.stack([share[rows, y] for share in shares], dim=1)
+    fresh = torch.stack([share[rows, new] for share in shares], dim=1)
+    rises = (fresh[:, 0] < 0.1) & (fresh[:, -1] > 0.5)
+    falls = (fresh.diff(dim=1) < -0.01).any(dim=1)
+    time = torch.tensor(steps).expand_as(fresh)
+    order = rank_correlation(fresh[:, None], time[:, None])
+    return {
+        "total": len(y), "old": old.mean(dim=0).tolist(),
+        "new": fresh.mean(dim=0).tolist(), "rises": int(rises.sum()),
+        "monotone": int((rises & ~falls).sum()), "order": float(order.mean()),
+    }  # fmt: skip
+
+
+def _right(logits: Tensor, y: Tensor) -> dict:
+    right = int((logits.argmax(dim=1) == y).sum())
+    return {"correct": right, "total": len(y)}
+
+
+def _bytes(x: Tensor) -> Tensor:
+    return (x * 255).round().to(torch.uint8).cpu()
