@@ -73,11 +73,11 @@ def _judges(name: str) -> tuple[tuple[str, str], ...]:
 LARGE = {
     "mnist": Large(
         "mnist", _networks("mnist"), _judges("mnist"), eps=4.0,
-        radii=(0.5, 1.0, 1.5, 2.0, 3.0, 4.0), neighbours=20,
+        radii=(0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0), neighbours=20,
     ),
     "cifar10": Large(
         "cifar10", _networks("cifar10"), _judges("cifar10"), eps=4.7,
-        radii=(0.1, 0.3, 0.6, 1.2, 2.4, 4.7),
+        radii=(0.0, 0.15, 0.3, 0.6, 1.2, 2.4, 4.7),
     ),
 }  # fmt: skip
 
@@ -90,6 +90,8 @@ def ascend(
     Section 3.2 of the paper: untargeted, projected gradient ascent. Shapes
     as in :func:`lib.attacks.pgd`.
     """
+    if eps == 0:
+        return x
     return attacks.pgd(
         model, x, y, eps=eps, norm="l2", steps=steps, random_start=False,
         keep="last",
@@ -104,7 +106,8 @@ def measure(settings: Large) -> results.Outcome:
     ``interpolation`` (see :func:`judged` and :func:`walked`) for each
     network and judge, and the same for ``"noise"``, a random perturbation
     as long as the attack's; ``shown``: answers and confidences for the
-    pictures. Arrays: ``images`` and one ``seen-LABEL`` (radii, pictures, c,
+    pictures, ``walks`` each judge's answers and shares along their lines.
+    Arrays: ``images`` and one ``seen-LABEL`` (radii, pictures, c,
     h, w), in bytes.
     """
     device = runs.device()
@@ -114,7 +117,7 @@ def measure(settings: Large) -> results.Outcome:
     judges = judges_of(settings, found, device)
     values: dict = {
         "n": len(y), "curve": [], "verdicts": {}, "interpolation": {},
-        "shown": {}, "labels": y[:SHOWN].tolist(),
+        "shown": {}, "walks": {}, "labels": y[:SHOWN].tolist(),
         "judges": {
             name: _right(judge(x), y) for name, judge in judges.items()
         },
@@ -158,6 +161,10 @@ def measure(settings: Large) -> results.Outcome:
             name: walked(judge, *chosen, settings.frames)
             for name, judge in judges.items()
         }
+        values["walks"][label] = {
+            name: _shown_walk(judge, x[:SHOWN], far[:SHOWN], settings.frames)
+            for name, judge in judges.items()
+        } | {"new": new[:SHOWN].tolist()}
     return results.Outcome(values, arrays, part.describe())
 
 
@@ -231,18 +238,33 @@ def walked(
     does rise so far; ``order`` the mean rank correlation with the frame.
     """
     rows = torch.arange(len(y), device=y.device)
-    steps = torch.linspace(0, 1, frames, device=x.device).tolist()
-    shares = [judge(x + t * (far - x)) for t in steps]
+    shares = [judge(z) for z in line(x, far, frames)]
     old = torch.stack([share[rows, y] for share in shares], dim=1)
     fresh = torch.stack([share[rows, new] for share in shares], dim=1)
     rises = (fresh[:, 0] < 0.1) & (fresh[:, -1] > 0.5)
     falls = (fresh.diff(dim=1) < -0.01).any(dim=1)
-    time = torch.tensor(steps).expand_as(fresh)
+    time = torch.arange(frames).expand_as(fresh)
     order = rank_correlation(fresh[:, None], time[:, None])
     return {
         "total": len(y), "old": old.mean(dim=0).tolist(),
         "new": fresh.mean(dim=0).tolist(), "rises": int(rises.sum()),
         "monotone": int((rises & ~falls).sum()), "order": float(order.mean()),
+    }  # fmt: skip
+
+
+def line(x: Tensor, far: Tensor, frames: int) -> list[Tensor]:
+    """The images on the straight line from ``x`` to ``far``, both included."""
+    steps = torch.linspace(0, 1, frames).tolist()
+    return [x + t * (far - x) for t in steps]
+
+
+def _shown_walk(judge: Judge, x: Tensor, far: Tensor, frames: int) -> dict:
+    """The judge's answer and its share, for each frame and picture."""
+    tops = [judge(z).max(dim=1) for z in line(x, far, frames)]
+    return {
+        "answers": [top.indices.tolist() for top in tops],
+        "shares": [[round(v, 3) for v in top.values.tolist()]
+                   for top in tops],
     }  # fmt: skip
 
 

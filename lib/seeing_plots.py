@@ -7,12 +7,20 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from . import plots
+from .evaluation import Accuracy
 from .results import Record
 
 TITLES = plots.LABELS | {
     "smooth": "standard, smoothed", "random": "random weights",
 }  # fmt: skip
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+WALKERS = {
+    "standard": "standard", "linf": "linf", "l2": "l2", "noise": "random",
+}  # fmt: skip
+WALKER_NAMES = {
+    "standard": "standard", "linf": "l∞-trained", "l2": "l2-trained",
+    "noise": "noise",
+}  # fmt: skip
 _STYLE = {
     "linf": "linf", "l2": "l2", "smooth": "standard", "random": "random",
 }  # fmt: skip
@@ -42,3 +50,59 @@ def effects(records: Mapping[str, Record], measure: str) -> Figure:
         [-k for k in range(len(_STYLE))], [TITLES[key] for key in _STYLE]
     )
     return fig
+
+
+def fall(records: Mapping[str, Record]) -> Figure:
+    """Accuracy of each network against the radius of the ascent."""
+    fig, panels = plots.axes(len(records), width=7.2, share_y=True)
+    for panel, (name, record) in zip(panels, records.items(), strict=True):
+        rows = record.values["curve"]
+        curves = []
+        for label in dict.fromkeys(row["model"] for row in rows):
+            seen = [row for row in rows if row["model"] == label]
+            counts = [Accuracy(row["correct"], row["total"]) for row in seen]
+            curves.append(
+                plots.Curve(
+                    label, [row["eps"] for row in seen],
+                    [count.value for count in counts], "",
+                    [count.interval[0] for count in counts],
+                    [count.interval[1] for count in counts],
+                )
+            )  # fmt: skip
+        plots.lines(
+            curves, ax=panel, x_label="l2 radius eps", title=NAMES[name],
+            legend=False,
+            y_label="still right, per cent" if panel is panels[0] else "",
+        )  # fmt: skip
+    plots.legend_above(fig, panels[0])
+    return fig
+
+
+def walks(record: Record, judges: Mapping[str, str]) -> Figure:
+    """A judge's mean share of the old and the new class along the line.
+
+    A panel for each of ``judges`` (name in the record: title).
+    """
+    fig, panels = plots.axes(len(judges), width=7.2, share_y=True)
+    for panel, (judge, title) in zip(panels, judges.items(), strict=True):
+        curves = []
+        for label, key in WALKERS.items():
+            seen = record.values["interpolation"][label][judge]
+            steps = [k / (len(seen["new"]) - 1)
+                     for k in range(len(seen["new"]))]  # fmt: skip
+            curves.append(
+                plots.Curve(key, steps, seen["new"], WALKER_NAMES[label])
+            )
+            curves.append(
+                plots.Curve(
+                    key, steps, seen["old"], "_old", dashed=True, marker=""
+                )
+            )
+        plots.lines(
+            curves, ax=panel, x_label="t, from the image to its end",
+            title=title, legend=False,
+            y_label="judge's share, per cent" if panel is panels[0] else "",
+        )  # fmt: skip
+    plots.legend_above(fig, panels[0])
+    return fig
+
