@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from . import plots, saliency
+from . import checkpoints, evaluation, large, plots, saliency
+from .evaluation import Accuracy
+from .large import Large
 from .page import Html, Verdict
 from .quiz import Question, order
 from .quiz import quiz as _quiz
@@ -124,3 +126,94 @@ def excess(
         f"Own edges less another's, on {len(x)} digits: "
         + ", ".join(said) + ".",
     )  # fmt: skip
+
+
+def beyond_chance(answer: str | None, record: Record) -> Verdict:
+    """Exercise: does the robust judge agree more with the l2 network?
+
+    ``record`` is one of ``large.measure``; the answer is "yes" or "no", by
+    whether the 95 % intervals of the two shares are apart.
+    """
+    if answer is None:
+        return _OPEN
+    if answer not in ("yes", "no"):
+        return Verdict(False, 'The answer is "yes" or "no".')
+    spans = {}
+    for label in ("standard", "l2"):
+        found = record.values["verdicts"][label]["robust"]
+        spans[label] = Accuracy(found["agrees"], found["total"])
+    (_, low), (high, _) = sorted(span.interval for span in spans.values())
+    apart = low < high
+    told = "; ".join(f"{label}: {span}" for label, span in spans.items())
+    return Verdict(
+        (answer == "yes") == apart,
+        f"{told}. The intervals {'are apart' if apart else 'overlap'}.",
+    )
+
+
+def towards(
+    answer: Callable[..., Tensor | None],
+    settings: Large,
+    x: Tensor,
+    y: Tensor,
+    wanted: int = 3,
+) -> Verdict:
+    """Exercise: drive digits to the class ``wanted`` of the l2 network."""
+    net, _ = checkpoints.load(dict(settings.trained)["l2"], device=x.device)
+    given = answer(net, x, y)
+    if given is None:
+        return _OPEN
+    far = float((given - x).flatten(1).norm(dim=1).max())
+    if far > settings.eps + 1e-3:
+        return Verdict(
+            False, f"One picture moved by {far:.2f}, more than {settings.eps}."
+        )
+    if float(given.min()) < 0 or float(given.max()) > 1:
+        return Verdict(False, "Some pixels have left [0, 1]; clamp them.")
+    hits = int((evaluation.predict(net, given).argmax(1) == wanted).sum())
+    away = large.ascend(net, x, y, settings.eps, 20)
+    free = int((evaluation.predict(net, away).argmax(1) == wanted).sum())
+    if hits <= max(free, len(x) // 2):
+        return Verdict(
+            False,
+            f"The network calls {hits} of {len(x)} pictures a {wanted}; "
+            f"without a target it is {free}. Is `target` {wanted} in every "
+            "row, and were there enough steps?",
+        )
+    return Verdict(
+        True,
+        f"{hits} of {len(x)} pictures are called a {wanted}. Show them with "
+        "page.images: are they?",
+    )
+
+
+def flip(answer: Callable[[list[float]], float | None]) -> Verdict:
+    """Exercise: where a share first exceeds one half, linear in between."""
+    cases = (
+        ([0.0, 1.0], 0.5),
+        ([0.1, 0.2, 0.8], 0.75),
+        ([0.6, 0.9], 0.0),
+        ([0.0, 0.7, 0.2, 0.9], 5 / 21),
+        ([0.1, 0.5, 0.5], None),
+    )
+    for shares, right in cases:
+        given = answer(list(shares))
+        if given is NotImplemented:
+            return _OPEN
+        if (given is None) != (right is None) or (
+            right is not None and abs(given - right) > 1e-6
+        ):
+            said = "None" if right is None else f"{right:.4f}"
+            return Verdict(False, f"For {shares}: {said}, not {given}.")
+    return Verdict(True, "Right, also where the share falls back again.")
+
+
+def linear_line(answer: str | None) -> Verdict:
+    """Exercise: can a linear judge's share fall on a line that rises?"""
+    if answer is None:
+        return _OPEN
+    if answer == "no":
+        return Verdict(True, "A linear score moves one way along a line.")
+    return Verdict(
+        False, "Write the score at x_t as a function of t: what shape is it?"
+    )

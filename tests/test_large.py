@@ -108,7 +108,7 @@ def outcome(monkeypatch):
     )
     settings = Large(
         "mnist", (("standard", "a"), ("l2", "b")), (("robust", "judge"),),
-        eps=3.0, radii=(1.0, 3.0), neighbours=3, n=30, steps=4, frames=3,
+        radii=(1.0, 3.0), neighbours=3, n=30, steps=4, frames=3,
     )  # fmt: skip
     return settings, networks, made, large.measure(settings)
 
@@ -167,5 +167,5 @@ def test_the_settings_are_those_of_table_3():
     assert large.LARGE["cifar10"].eps == 4.7
     for name, settings in large.LARGE.items():
         assert settings.dataset == name and settings.n >= 500
-        assert settings.radii[-1] == settings.eps
+        assert settings.radii[0] == 0
         assert settings == replace(settings)
