@@ -114,8 +114,7 @@ def figure(fig: Figure, *, alt: str, caption: str) -> Html:
 
     Raises ``ValueError`` where ``alt`` or ``caption`` is empty.
     """
-    if not alt.strip() or not caption.strip():
-        raise ValueError("a figure needs an alt text and a caption")
+    _require_words("a figure", alt, caption)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "book"}):
         buffer = io.StringIO()
         fig.savefig(
@@ -142,8 +141,7 @@ def images(
         alt, caption: as for :func:`figure`; both required.
         size: width of an image on the page, in CSS pixels.
     """
-    if not alt.strip() or not caption.strip():
-        raise ValueError("a grid of images needs an alt text and a caption")
+    _require_words("a grid of images", alt, caption)
     shown = "image-rendering:pixelated;display:block;margin:auto"
     head = "".join(
         f'<th scope="col">{_escape(label)}</th>' for label in column_labels
@@ -193,6 +191,11 @@ def _escape(value: object) -> str:
     return html.escape(str(value))
 
 
+def _require_words(what: str, alt: str, caption: str) -> None:
+    if not alt.strip() or not caption.strip():
+        raise ValueError(f"{what} needs an alt text and a caption")
+
+
 def _as_figure(inner: str, caption: str) -> str:
     return (
         f'<figure class="book-figure">{inner}'
@@ -230,14 +233,19 @@ def _inline(svg: str, alt: str) -> str:
     )
 
 
-def _data_uri(image: Tensor) -> str:
-    """One image (channels, h, w) in [0, 1] as a PNG in a data URI."""
+def _data_uri(image: Tensor, kind: str = "png", **options) -> str:
+    """One image (channels, h, w), in [0, 1] or bytes, in a data URI.
+
+    ``options``: those of Pillow for the format ``kind``.
+    """
     from PIL import Image  # comes with torchvision and matplotlib
 
-    pixels = (image.detach().cpu().clamp(0, 1) * 255).round().byte()
+    pixels = image.detach().cpu()
+    if pixels.is_floating_point():
+        pixels = (pixels.clamp(0, 1) * 255).round().byte()
     array = pixels.permute(1, 2, 0).squeeze(2).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(
-        buffer.getvalue()
-    ).decode("ascii")
+    options = options or {"optimize": True}
+    Image.fromarray(array).save(buffer, kind.upper(), **options)
+    code = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f"data:image/{kind};base64,{code}"

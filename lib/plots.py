@@ -110,7 +110,8 @@ class Curve:
         """The colour of ``key``, ``tint`` of the way to its lightest."""
         full = to_rgb(COLORS[self.key])
         share = 0.55 * self.tint
-        return to_hex([(1 - share) * part + share for part in full])
+        mixed = to_hex([(1 - share) * part + share for part in full])
+        return mixed.upper()  # as COLORS has them
 
 
 def lines(

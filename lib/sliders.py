@@ -213,9 +213,9 @@ class Sliders:
 
     def _repr_html_(self) -> str:
         spec = FIGURES[self.name]
-        style, script = (
-            (_HERE / f"sliders.{kind}").read_text(encoding="utf-8")
-            for kind in ("css", "js")
+        shared, style, script = (
+            (_HERE / name).read_text(encoding="utf-8")
+            for name in ("controls.css", "sliders.css", "sliders.js")
         )
         seed = f"{self.name} {sorted(self.settings.items())}"
         key = "toy-" + hashlib.sha256(seed.encode()).hexdigest()[:8]
@@ -224,7 +224,7 @@ class Sliders:
         return (
             f'<div class="toy-sliders" data-figure="{self.name}" '
             f'role="group" aria-label="{escape(spec.title)}">\n'
-            f"<style>{style}</style>\n"
+            f"<style>{shared}{style}</style>\n"
             f"{_svg(spec, self.scene, self.alt)}\n{_legend(spec)}\n"
             f'<div class="controls" data-needs-script hidden>\n{rows}\n'
             '<button type="button" data-lm-suppress-shortcuts="true">'

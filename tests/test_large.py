@@ -1,12 +1,24 @@
 """Large perturbations and their judges, against cases with known answers."""
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
 import torch
 
-from lib import attacks, checkpoints, data, large, models
+from lib import (
+    attacks,
+    checkpoints,
+    closer,
+    data,
+    large,
+    models,
+    seeing_exercises,
+    seeing_plots,
+)
 from lib.large import Large
+from lib.results import Record
 
 
 def seeded(seed=0):
@@ -169,3 +181,147 @@ def test_the_settings_are_those_of_table_3():
         assert settings.dataset == name and settings.n >= 500
         assert settings.radii[0] == 0
         assert settings == replace(settings)
+
+
+# --- pages ----------------------------------------------------------------
+
+CLASSES = "0123456789"
+
+
+def panels(made):
+    """Row labels, captions, bars and sentences of an explorer's data."""
+    book = re.search(r'application/json">(.*?)</script>', made.html).group(1)
+    return json.loads(book)["panels"]
+
+
+def test_a_reader_can_drag_eps(outcome):
+    settings, networks, made, seen = outcome
+    record = Record("large/x", {}, seen.values, arrays=seen.arrays)
+    page = closer.perturbed(record, settings, CLASSES)
+    found = panels(page)
+    assert len(found) == 2 * 2  # networks and radii
+    x, y = made.take(1, 30, 0).x_test, made.take(1, 30, 0).y_test
+    far = large.ascend(networks["b"], x, y, 3.0, 4)[: large.SHOWN]
+    answers = networks["b"](far).argmax(1)
+    sentence, (label, _, captions, bars) = found[-1]
+    wrong = int((answers != y[: large.SHOWN]).sum())
+    assert f"gets {wrong} of 8" in sentence and "l2" in label
+    for caption, old, new in zip(
+        captions, y.tolist(), answers.tolist(), strict=False
+    ):
+        assert caption == (str(old) if old == new else f"{old} → {new}")
+    sure = networks["b"](far).detach().softmax(1).max(1).values
+    assert bars == pytest.approx((100 * sure).tolist(), abs=1)
+
+
+def test_a_reader_can_drag_t(outcome):
+    settings, networks, _, seen = outcome
+    record = Record("large/x", {}, seen.values, arrays=seen.arrays)
+    page = closer.between(
+        record, settings, CLASSES, judge="robust", title="the robust judge"
+    )
+    found = panels(page)
+    assert len(found) == 2 * 3  # networks and frames
+    start = record.arrays["images"] / 255
+    end = record.arrays["seen-l2"][-1] / 255
+    for k, t in enumerate((0.0, 0.5, 1.0)):
+        judged = networks["judge"](start + t * (end - start)).argmax(1)
+        _, (_, _, captions, _) = found[3 + k]
+        assert captions == [str(int(answer)) for answer in judged]
+
+
+def test_curves_and_walks_are_drawn_from_the_record(outcome):
+    _, _, _, seen = outcome
+    record = Record("large/x", {}, seen.values)
+    (panel,) = seeing_plots.fall({"mnist": record}).axes
+    first = panel.lines[0].get_ydata().tolist()
+    rows = [r for r in seen.values["curve"] if r["model"] == "standard"]
+    assert first == pytest.approx([100 * r["correct"] / 30 for r in rows])
+    values = seen.values["interpolation"]
+    values["linf"] = values["l2"]  # made-up networks have no third
+    walk = seeing_plots.walks(record, {"robust": "judge"})
+    drawn = walk.axes[0].lines
+    assert len(drawn) == 2 * 4
+    new = values["standard"]["robust"]["new"]
+    assert list(drawn[0].get_ydata()) == pytest.approx(
+        [100 * share for share in new]
+    )
+    assert list(drawn[0].get_xdata()) == [0.0, 0.5, 1.0]
+
+
+# --- exercises ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "counts, answer, passed",
+    [
+        ((10, 90), "yes", True),
+        ((10, 90), "no", False),
+        ((50, 52), "no", True),
+        ((90, 10), "yes", True),
+        ((10, 90), "maybe", False),
+        ((10, 90), None, None),
+    ],
+)
+def test_agreement_exercise(counts, answer, passed):
+    verdicts = {
+        label: {"robust": {"agrees": count, "total": 100}}
+        for label, count in zip(("standard", "l2"), counts, strict=True)
+    }
+    record = Record("r", {}, {"verdicts": verdicts})
+    assert seeing_exercises.beyond_chance(answer, record).passed is passed
+
+
+def test_target_exercise(outcome):
+    settings, networks, made, _ = outcome
+    x, y = made.x_test[:8], made.y_test[:8]
+
+    def good(net, x, y):
+        assert net is networks["b"]
+        done, rows = x.clone(), y != 3
+        done[rows] = attacks.pgd(
+            net, x[rows], y[rows], eps=3.0, norm="l2", steps=20,
+            target=y.new_full(y.shape, 3)[rows], keep="last",
+        )  # fmt: skip
+        return done
+
+    answers = {
+        "good": (good, True, "called a 3"),
+        "none": (lambda *_: None, None, "Write"),
+        "far": (lambda net, x, y: (x + 1).clamp(0, 1), False, "moved by"),
+        "box": (lambda net, x, y: x - 0.01, False, "[0, 1]"),
+        "still": (lambda net, x, y: x, False, "without a target"),
+    }
+    for name, (answer, passed, hint) in answers.items():
+        verdict = seeing_exercises.towards(answer, settings, x, y)
+        assert verdict.passed is passed, (name, verdict.message)
+        assert hint in verdict.message, name
+
+
+def by_hand(shares):
+    for k, share in enumerate(shares):
+        if share > 0.5:
+            back = shares[k - 1] if k else share
+            part = (0.5 - back) / (share - back) if k else 1.0
+            return (k - 1 + part) / (len(shares) - 1)
+    return None
+
+
+@pytest.mark.parametrize(
+    "answer, passed",
+    [
+        (by_hand, True),
+        (lambda shares: NotImplemented, None),
+        (lambda shares: 0.5, False),
+        (lambda shares: None, False),
+        (lambda shares: max(shares), False),
+    ],
+)
+def test_flip_exercise(answer, passed):
+    assert seeing_exercises.flip(answer).passed is passed
+
+
+def test_linear_line_exercise():
+    assert seeing_exercises.linear_line("no").passed
+    assert seeing_exercises.linear_line("yes").passed is False
+    assert seeing_exercises.linear_line(None).passed is None

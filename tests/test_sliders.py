@@ -13,6 +13,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from headless import browser, dumped, needs_browser
 
 from lib import sliders, sliders_scenes
 from lib.toy import Toy
@@ -23,24 +24,6 @@ GRID = {
     "log_d": (2.1, 3.0), "ratio": (0.0, 0.75, 1.0, 2.0, 3.0),
     "tau": (0.0, 0.6, 2.0, 7.0), "eps": (0.0, 0.05, 0.3, 0.99, 1.0, 1.2),
 }
-
-
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    return next(filter(None, map(shutil.which, names)), None)
-
-
-def dumped(page, folder):
-    """The document of ``page`` after its scripts ran in Chromium."""
-    path = folder / "page.html"
-    path.write_text(page, encoding="utf-8")
-    done = subprocess.run(
-        [browser(), "--headless", "--no-sandbox", "--disable-gpu",
-         f"--user-data-dir={folder / 'profile'}", "--dump-dom",
-         path.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )
-    return done.stdout
 
 
 def evaluate(expression, folder):
@@ -60,11 +43,6 @@ def evaluate(expression, folder):
         text = re.search(r"<pre>(.*?)</pre>", dumped(page, folder), re.S)
         return json.loads(html.unescape(text[1]))
     pytest.skip("neither node nor a Chromium browser is on this machine")
-
-
-needs_browser = pytest.mark.skipif(
-    browser() is None, reason="no Chromium browser is on this machine"
-)
 
 
 def settings_of(name):
