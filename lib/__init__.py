@@ -34,6 +34,7 @@ One module, one subject; import what you need, importing does no work:
 - ``page``        what a cell shows: sentences, tables, figures
 - ``plots``       the figures' common style
 - ``sliders``     interactive figures that need no kernel
+- ``explorer``    the same for pictures, computed beforehand
 - ``exercises``   checks of the exercises (``toy_``, ``cost_exercises`` too)
 """
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .attacks import _into_box, margin
 from .counting import Passes
 from .norms import project, random_in_ball
-from .protocols import Climb, Pgd, Probe, Stage, Walk
+from .protocols import Pgd, Probe, Stage
 from .sanity import black_box_check
 
 TENSORS = ("x_adv", "gap", "before", "point", "near", "rows")
@@ -90,16 +90,13 @@ class Cascade:
         """Choose the examples of a stage, and draw what fixes its chance."""
         self.before = self.gap.clone()
         self.rows = stage.choose(self.gap, self.near, self.masked)
-        if isinstance(stage, (Climb, Walk)):
-            copies = getattr(stage, "starts", 1)
-            if stage.targets:
-                copies = len(self.targets(stage))
-            self.rows = self.rows.repeat(copies)
-            # a new race knows nothing; who is left behind is out of the race
-            near = torch.full_like(self.near, torch.inf)
-            if isinstance(stage, Climb) and stage.start == "on":
-                near[self.rows] = self.near[self.rows]
-            self.near = near
+        copies = len(self.targets(stage)) if stage.targets else stage.starts
+        self.rows = self.rows.repeat(copies)
+        # a new race knows nothing; who is left behind is out of the race
+        near = torch.full_like(self.near, torch.inf)
+        if stage.start == "on":
+            near[self.rows] = self.near[self.rows]
+        self.near = near
         if not isinstance(stage, Pgd):
             self.seed = int(
                 torch.randint(
@@ -111,9 +108,7 @@ class Cascade:
     def starts(self, stage: Stage, eps: float, norm: str) -> Tensor:
         """Where each of ``rows`` begins, whatever the size of a batch."""
         x = self.x[self.rows]
-        if not isinstance(stage, Climb) or stage.start == "clean":
-            return x
-        if len(x) == 0:  # nobody is left, nothing is drawn
+        if stage.start == "clean" or len(x) == 0:  # nobody: nothing is drawn
             return x
         if stage.start == "on":
             return self.point[self.rows]
@@ -121,15 +116,17 @@ class Cascade:
         delta = random_in_ball(x, eps, norm, chance)
         return _into_box(x, project(delta, eps, norm))
 
-    def targets(self, stage: Climb | Walk) -> list[int]:
+    def targets(self, stage: Stage) -> list[int]:
         """The ranks among the wrong classes that this model has."""
         return [k for k in stage.targets if k <= self.others.shape[1]]
 
     def goals(self, stage: Stage) -> Tensor | None:
         """The class that each of ``rows`` is driven to, if any."""
-        if not isinstance(stage, (Climb, Walk)) or not stage.targets:
+        if not stage.targets:
             return None
-        ranks = torch.tensor(self.targets(stage), device=self.rows.device)
+        ranks = torch.tensor(
+            self.targets(stage), dtype=torch.long, device=self.rows.device
+        )
         each = len(self.rows) // max(1, len(ranks))
         return self.others[self.rows, ranks.repeat_interleave(each) - 1]
 

@@ -14,14 +14,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._checks import check_images, check_labels
-from .attacks import Model, _gradient, _into_box, margin
+from ._checks import check_images, check_labels, check_logits
+from .attacks import (
+    Model,
+    _at_least_float32,
+    _gradient,
+    _into_box,
+    margin,
+)
 from .norms import _per_row, check_eps, check_norm, length, project
 
 BIAS = 0.1  # at most this share of a step is taken from the clean image
 BEYOND = 1.05  # steps go a little beyond the plane
 BACK = 0.9  # after a success: back to this share of the way from the image
 NEWTON = 40  # steps at most; few need ten, hardly any twenty
+ROUNDING = 10  # units in the last place that a sum may be off
 
 
 def fab(
@@ -43,45 +50,46 @@ def fab(
         target: class numbers (n,), other than ``y``: which boundary is
             walked along.
         eps: radius of the ball; an example leaves when an error inside it
-            is found. norm: ``"linf"`` or ``"l2"``.
+            is found, or where there is no gradient at all.
+        norm: ``"linf"`` or ``"l2"``.
         steps: gradients for an example that resists to the end.
 
     Returns:
-        For each example a point inside ball and box (shaped like ``x``):
-        an error where one was found, else the nearest error outside the
-        ball drawn back onto it, or ``x`` where there is none at all. With
-        it the margins (n,), <= 0 where the example is fooled.
+        For each example a point inside ball and box (shaped like ``x``)
+        and its margin (n,): an error (margin <= 0), or the nearest error
+        outside the ball drawn back onto it, or ``x`` where there is none.
 
     Raises:
         ValueError: for unsound images, labels or settings.
     """
     _check(x, y, target, eps, norm, steps)
     x = x.detach()
-    kind = torch.promote_types(x.dtype, torch.float32)
-    nearest, least = x.clone(), x.new_full((len(x),), torch.inf, dtype=kind)
-    row, point = torch.arange(len(x), device=x.device), x
-    for step in range(steps):
-        clean, label, goal = x[row], y[row], target[row]
-        gap, slope = _boundary(model, point, label, goal, check=step == 0)
-        point = _step(point, clean, gap, slope, norm)
-        with torch.no_grad():
-            fooled = margin(model(point), label) <= 0
-        away = length((point - clean).to(kind), norm)
-        closer = fooled & (away < least[row])
-        nearest[row[closer]] = point[closer]
-        least[row[closer]] = away[closer]
-        point = torch.where(
-            _per_row(fooled, x), clean + BACK * (point - clean), point
-        )
-        stay = least[row] > eps
-        row, point = row[stay], point[stay]
+    gap = _margins(model, x, y)
+    nearest, least = x.clone(), torch.where(gap > 0, torch.inf, 0).to(gap)
+    row = (gap > 0).nonzero()[:, 0]
+    point = x[row]
+    for _ in range(steps):
         if len(row) == 0:
             break
-    onto = _into_box(x, project(nearest - x, eps, norm))
-    # an error inside the ball stays what it is: the boundary is near
-    x_adv = torch.where(_per_row(least <= eps, x), nearest, onto)
-    with torch.no_grad():
-        return x_adv, margin(model(x_adv).to(kind), y)
+        clean, label = x[row], y[row]
+        behind, slope = _boundary(model, point, label, target[row])
+        point = _step(point, clean, behind, slope, norm)
+        left = _margins(model, point, label)
+        fooled = left <= 0
+        away = length((point - clean).to(gap), norm)
+        new = fooled & (away < least[row])
+        for kept, seen in ((nearest, point), (least, away), (gap, left)):
+            kept[row[new]] = seen[new]
+        back = clean + BACK * (point - clean)
+        stay = (least[row] > eps) & slope.flatten(1).any(dim=1)
+        point = torch.where(_per_row(fooled, x), back, point)[stay]
+        row = row[stay]
+    row = (least > eps).nonzero()[:, 0]
+    if len(row) > 0:
+        clean = x[row]
+        drawn = _into_box(clean, project(nearest[row] - clean, eps, norm))
+        nearest[row], gap[row] = drawn, _margins(model, drawn, y[row])
+    return nearest, gap
 
 
 def _step(
@@ -116,48 +124,51 @@ def onto_plane(x: Tensor, slope: Tensor, gap: Tensor, norm: str) -> Tensor:
     as one pixel after the other reaches its limit; so Newton's method from
     below never goes too far, and ends on the piece that holds ``t``.
     """
-    tiny = torch.finfo(slope.dtype).tiny
+    kind = torch.finfo(slope.dtype)
     flat, w = x.flatten(1), slope.flatten(1)
     w = w * gap.sign()[:, None]  # climb or descend
     way = w.sign() if norm == "linf" else w
     room = torch.where(way > 0, 1 - flat, flat)  # to the side it moves to
     speed, rate = way.abs(), (way * w).abs()
-    limit = room / speed.clamp_min(tiny)
-    t = torch.zeros_like(gap)
+    limit = room / speed.clamp_min(kind.tiny)
+    t, enough = torch.zeros_like(gap), (1 - ROUNDING * kind.eps) * gap.abs()
     for _ in range(NEWTON):
         gained = (rate * torch.minimum(t[:, None], limit)).sum(dim=1)
         steep = (rate * (t[:, None] < limit)).sum(dim=1)
-        missing = (gap.abs() - gained).clamp_min(0)
-        further = t + torch.where(steep > 0, missing / steep, 0)
-        if torch.equal(further, t):
+        short = (gained < enough) & (steep > 0)
+        if not bool(short.any()):
             break
-        t = further
+        t = torch.where(short, t + (gap.abs() - gained) / steep, t)
     return (way * torch.minimum(t[:, None], limit)).view_as(x)
 
 
 def _boundary(
-    model: Model, x: Tensor, y: Tensor, target: Tensor, check: bool
+    model: Model, x: Tensor, y: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
     """How far the target's logit is behind, and the gradient of its lead.
 
-    Both divided by the largest entry of the gradient, in float32 at least:
-    the plane is the same, and squares of tiny entries do not underflow.
+    Both divided by the largest entry of the gradient, which leaves the
+    plane where it is: squares of tiny entries would underflow.
     """
-    kind = torch.promote_types(x.dtype, torch.float32)
     rows = torch.arange(len(x), device=x.device)
 
-    def lead(logits: Tensor, goal: Tensor) -> Tensor:
-        return logits[rows, goal] - logits[rows, y]
+    def lead(logits: Tensor) -> Tensor:
+        return logits[rows, target] - logits[rows, y]
 
-    logits, grad = _gradient(
-        model, x, torch.maximum(y, target),  # the label that is checked
-        lambda z, _: lead(z, target).sum(), check=check,
-    )  # fmt: skip
-    grad = torch.nan_to_num(grad.to(kind))
-    gap = torch.nan_to_num(-lead(logits.to(kind), target))
+    logits, grad = _gradient(model, x, target, lambda z, _: lead(z).sum())
+    gap = torch.nan_to_num(-lead(_at_least_float32(logits)))
+    grad = torch.nan_to_num(_at_least_float32(grad))
     peak = grad.flatten(1).abs().amax(dim=1)
-    peak = peak.clamp_min(torch.finfo(kind).tiny)
+    peak = peak.clamp_min(torch.finfo(grad.dtype).tiny)
     return gap / peak, grad / _per_row(peak, grad)
+
+
+def _margins(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits = model(x)
+    check_logits(logits, len(x))
+    check_labels(y, len(x), logits.shape[1])
+    return margin(_at_least_float32(logits), y)
 
 
 def _check(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
-from . import paper, readings, results, seeing, stats, toy_ledger
+from . import paper, readings, results, seeing_ledger, stats, toy_ledger
 from .readings import TrainingGrid, name_of
 from .stats import Mean
 
@@ -165,11 +165,15 @@ def _eps_values() -> Judgement:
     )
 
 
-def _found(find: Callable[[], tuple[str, bool | None, str]]) -> Judgement:
-    """What a chapter's own judge has found; None for held leaves it open."""
+VERDICTS = {
+    True: REPRODUCED, "partly": f"partly {REPRODUCED}", False: NOT, None: OPEN,
+}  # fmt: skip
+
+
+def _found(find: Callable[[], tuple]) -> Judgement:
+    """What a chapter's own judge has found: words, a verdict, the chapter."""
     ours, held, chapter = find()
-    verdict = OPEN if held is None else REPRODUCED if held else NOT
-    return Judgement(ours, verdict, chapter)
+    return Judgement(ours, VERDICTS[held], chapter)
 
 
 JUDGES: dict[str, Callable[[], Judgement]] = {
@@ -178,10 +182,11 @@ JUDGES: dict[str, Callable[[], Judgement]] = {
     "C10": _half_half,
     "Fig. 7": _decline,
     "Tab. 2, 3": _eps_values,
-    "C22, Fig. 2, 10": partial(_found, seeing.follows_the_object),
     **{
         ident: partial(_found, find)
-        for ident, find in toy_ledger.FINDINGS.items()
+        for ident, find in (
+            *toy_ledger.FINDINGS.items(), *seeing_ledger.FINDINGS.items(),
+        )
     },
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,22 @@ THIRD = 1 / 3
 NINE = (1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
+class Stage:
+    """What every stage has; the kinds below make fields of some of these.
+
+    ``targets``: ranks among the wrong classes, each of which is attacked in
+    turn. ``starts``: how often an example is attacked where there are no
+    targets. ``start``: from the ``"clean"`` image, ``"random"`` points of
+    the ball, or ``"on"`` from where the leg before has brought it.
+    """
+
+    targets: ClassVar[tuple[int, ...]] = ()
+    starts: ClassVar[int] = 1
+    start: ClassVar[str] = "clean"
+
+
 @dataclass(frozen=True)
-class Pgd:
+class Pgd(Stage):
     """Plain PGD (:func:`lib.attacks.pgd`) on all that stand.
 
     Its random starts are drawn batch by batch, so that the result depends
@@ -57,7 +72,7 @@ class Pgd:
 
 
 @dataclass(frozen=True)
-class Climb:
+class Climb(Stage):
     """Auto-PGD (:func:`lib.apgd.apgd`), one leg of a race.
 
     On the ``share`` of examples nearest to being fooled, which is decided
@@ -94,7 +109,7 @@ class Climb:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Walk(Stage):
     """FAB (:func:`lib.fab.fab`) to each of the ``targets``, as for a climb.
 
     On the ``share`` of examples nearest to being fooled; ``masked``: only
@@ -120,7 +135,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Stage):
     """Queries (:func:`lib.blackbox.search`) on a ``share`` of the standing.
 
     At least ``least`` examples, spread evenly over the margins: whether
@@ -159,9 +174,6 @@ def _nearest(gap: Tensor, allowed: Tensor, share: float) -> Tensor:
     rows = allowed.nonzero()[:, 0]
     order = gap[rows].argsort(stable=True)
     return rows[order[: math.ceil(share * len(rows))].sort().values]
-
-
-Stage = Pgd | Climb | Walk | Probe
 
 
 @dataclass(frozen=True)

@@ -143,24 +143,3 @@ def _summary(values: Tensor, base: Tensor) -> dict:
 
 def _bytes(x: Tensor) -> Tensor:
     return (x * 255).round().to(torch.uint8).cpu()
-
-
-def follows_the_object() -> tuple[str, bool | None, str]:
-    """C22: robust gradients agree more with the edges of their image.
-
-    Of the committed records: own less another's edges, paired with the
-    standard network, has to exclude 0 from above for every robust network.
-    """
-    told, held = [], True
-    for name in LOOKING:
-        found = results.load(f"gradients/{name}").values["measures"]
-        for label in ("linf", "l2"):
-            gap = found[label]["excess"]
-            half = 1.96 * gap["more_error"]
-            held &= gap["more"] - half > 0
-            told.append(
-                f"{name} {label} {gap['more']:+.3f} "
-                f"[{gap['more'] - half:.3f}, {gap['more'] + half:.3f}]"
-            )
-    ours = "rank correlation with own less another image's edges, more than "
-    return ours + "standard: " + "; ".join(told), held, "gradients"

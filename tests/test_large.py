@@ -12,6 +12,7 @@ from lib import (
     checkpoints,
     closer,
     data,
+    explorer,
     large,
     models,
     seeing_exercises,
@@ -106,21 +107,22 @@ def test_ascent_stays_in_the_l2_ball_and_raises_the_loss():
 @pytest.fixture
 def outcome(monkeypatch):
     draw = seeded(3)
-    x, y = torch.rand(40, 1, 28, 28, generator=draw), torch.arange(40) % 10
-    made = data.Data(
-        "mnist", x, y, x, y, tuple("0123456789"), "made up", real=False
-    )
-    monkeypatch.setattr(data, "load", lambda name, quiet=False: made)
+    x = torch.rand(40, 1, 28, 28, generator=draw)
     networks = {
         name: models.build("linear", seed=k).eval()
         for k, name in enumerate(("a", "b", "judge"))
     }
+    y = networks["b"](x).argmax(1)  # so that this one is right
+    made = data.Data(
+        "mnist", x, y, x, y, tuple("0123456789"), "made up", real=False
+    )
+    monkeypatch.setattr(data, "load", lambda name, quiet=False: made)
     monkeypatch.setattr(
         checkpoints, "load", lambda name, device="cpu": (networks[name], None)
     )
     settings = Large(
         "mnist", (("standard", "a"), ("l2", "b")), (("robust", "judge"),),
-        radii=(1.0, 3.0), neighbours=3, n=30, steps=4, frames=3,
+        radii=(0.1, 0.2), neighbours=3, n=30, steps=4, frames=3,
     )  # fmt: skip
     return settings, networks, made, large.measure(settings)
 
@@ -129,7 +131,7 @@ def test_a_record_has_every_network_judge_and_radius(outcome):
     settings, _, _, made = outcome
     values = made.values
     assert [(r["model"], r["eps"]) for r in values["curve"]] == [
-        ("standard", 1.0), ("standard", 3.0), ("l2", 1.0), ("l2", 3.0),
+        ("standard", 0.1), ("standard", 0.2), ("l2", 0.1), ("l2", 0.2),
     ]  # fmt: skip
     for kind in ("verdicts", "interpolation"):
         assert set(values[kind]) == {"standard", "l2", "noise"}
@@ -149,25 +151,28 @@ def test_judges_see_what_the_network_was_led_to(outcome):
     part = made.take(1, 30, 0)
     x, y = part.x_test, part.y_test
     far = attacks.pgd(
-        networks["b"], x, y, eps=3.0, norm="l2", steps=4, random_start=False,
+        networks["b"], x, y, eps=0.2, norm="l2", steps=4, random_start=False,
         keep="last",
     )  # fmt: skip
     new = networks["b"](far).argmax(1)
     moved = new != y
     answers = networks["judge"](far).argmax(1)
     found = seen.values["verdicts"]["l2"]["robust"]
-    assert found["total"] == int(moved.sum()) > 0
+    assert 0 < int(moved.sum()) < 30  # some stay, and are not asked about
+    assert found["total"] == int(moved.sum())
     assert found["agrees"] == int((answers == new)[moved].sum())
     # the noise is asked for the same class, on the same images
-    assert seen.values["verdicts"]["noise"]["robust"]["total"] == int(
-        moved.sum()
-    )
+    shares = networks["judge"](x).detach().softmax(1)
+    before = shares[torch.arange(30), new][moved]
+    noise = seen.values["verdicts"]["noise"]["robust"]
+    assert noise["total"] == int(moved.sum())
+    assert noise["before"] == pytest.approx(float(before.mean()), abs=1e-6)
 
 
 def test_the_curve_counts_who_still_stands(outcome):
     _, networks, made, seen = outcome
     part = made.take(1, 30, 0)
-    far = large.ascend(networks["a"], part.x_test, part.y_test, 1.0, 4)
+    far = large.ascend(networks["a"], part.x_test, part.y_test, 0.1, 4)
     right = int((networks["a"](far).argmax(1) == part.y_test).sum())
     row = seen.values["curve"][0]
     assert (row["correct"], row["total"]) == (right, 30)
@@ -194,6 +199,36 @@ def panels(made):
     return json.loads(book)["panels"]
 
 
+@pytest.fixture
+def given(monkeypatch):
+    """What ``closer`` hands to the explorer."""
+    seen = {}
+
+    def note(**made):
+        seen.update(made)
+        return explorer.explorer(**made)
+
+    monkeypatch.setattr(closer, "explorer", note)
+    return seen
+
+
+def test_panels_show_the_pictures_they_name(outcome, given):
+    settings, _, _, seen = outcome
+    record = Record("large/x", {}, seen.values, arrays=seen.arrays)
+    closer.perturbed(record, settings, CLASSES)
+    for (i, j), panel in given["panels"].items():
+        label = settings.trained[i][0]
+        shown = given["tiles"][list(panel.rows[0].tiles)]
+        assert torch.equal(shown, record.arrays[f"seen-{label}"][j])
+    closer.between(record, settings, CLASSES, judge="robust", title="judge")
+    start = record.arrays["images"] / 255
+    for (i, j), panel in given["panels"].items():
+        end = record.arrays[f"seen-{settings.trained[i][0]}"][-1] / 255
+        shown = given["tiles"][list(panel.rows[0].tiles)]
+        middle = start + j / 2 * (end - start)
+        assert torch.allclose(shown, middle, atol=1e-6), (i, j)
+
+
 def test_a_reader_can_drag_eps(outcome):
     settings, networks, made, seen = outcome
     record = Record("large/x", {}, seen.values, arrays=seen.arrays)
@@ -201,7 +236,7 @@ def test_a_reader_can_drag_eps(outcome):
     found = panels(page)
     assert len(found) == 2 * 2  # networks and radii
     x, y = made.take(1, 30, 0).x_test, made.take(1, 30, 0).y_test
-    far = large.ascend(networks["b"], x, y, 3.0, 4)[: large.SHOWN]
+    far = large.ascend(networks["b"], x, y, 0.2, 4)[: large.SHOWN]
     answers = networks["b"](far).argmax(1)
     sentence, (label, _, captions, bars) = found[-1]
     wrong = int((answers != y[: large.SHOWN]).sum())
@@ -274,7 +309,8 @@ def test_agreement_exercise(counts, answer, passed):
 
 def test_target_exercise(outcome):
     settings, networks, made, _ = outcome
-    x, y = made.x_test[:8], made.y_test[:8]
+    settings = replace(settings, radii=(3.0,))
+    x, y = made.x_test[:8], torch.arange(8)
 
     def good(net, x, y):
         assert net is networks["b"]

@@ -4,8 +4,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from lib import attacks, checkpoints, data, models, results, saliency, seeing
-from lib.results import Record
+from lib import attacks, checkpoints, data, models, saliency, seeing
 
 
 def seeded(seed=0):
@@ -174,19 +173,3 @@ def test_the_random_control_is_another_network(outcome):
     )
     assert not torch.allclose(standard, random)
 
-
-@pytest.mark.parametrize(
-    "more, held", [((0.2, 0.1), True), ((0.2, 0.01), False)]
-)
-def test_c22_asks_every_robust_network(monkeypatch, more, held):
-    def record(name):
-        gap = more[name.endswith("cifar10")]
-        return Record(name, {}, {"measures": {
-            "linf": {"excess": {"more": 0.5, "more_error": 0.01}},
-            "l2": {"excess": {"more": gap, "more_error": 0.01}},
-        }})  # fmt: skip
-
-    monkeypatch.setattr(results, "load", record)
-    ours, found, chapter = seeing.follows_the_object()
-    assert found is held and chapter == "gradients"
-    assert ours.count("[") == 4

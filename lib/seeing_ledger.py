@@ -1,0 +1,118 @@
+"""Verdicts on section 3, "what robust models see", from the records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from . import results
+from .evaluation import Accuracy
+from .large import LARGE
+from .seeing import LOOKING
+
+# what was measured; whether the criterion holds; the chapter
+Finding = tuple[str, bool | Literal["partly"], str]
+ROBUST = ("linf", "l2")
+
+
+def follows_the_object() -> Finding:
+    """C22: robust gradients agree more with the edges of their image.
+
+    Own less another's edges, paired with the standard network, has to
+    exclude 0 from above for every robust network.
+    """
+    told, held = [], True
+    for name in LOOKING:
+        found = results.load(f"gradients/{name}").values["measures"]
+        for label in ROBUST:
+            gap = found[label]["excess"]
+            half = 1.96 * gap["more_error"]
+            held &= gap["more"] - half > 0
+            told.append(
+                f"{name} {label} {gap['more']:+.3f} "
+                f"[{gap['more'] - half:.3f}, {gap['more'] + half:.3f}]"
+            )
+    ours = "rank correlation with own less another image's edges, more than "
+    return ours + "standard: " + "; ".join(told), held, "gradients"
+
+
+def judges_agree() -> Finding:
+    """C23: judges see the new class in robust networks' pictures.
+
+    Asked of each data set, judge and robust network: is the interval of
+    the agreement above that for the standard network?
+    """
+    told, above, asked = [], 0, 0
+    for name in LARGE:
+        verdicts = results.load(f"large/{name}").values["verdicts"]
+        for judge in verdicts["standard"]:
+            counts = {
+                label: Accuracy(found[judge]["agrees"], found[judge]["total"])
+                for label, found in verdicts.items()
+            }
+            for label in ROBUST:
+                asked += 1
+                above += (
+                    counts[label].interval[0] > counts["standard"].interval[1]
+                )
+            told.append(
+                f"{name}, {judge} judge: "
+                + ", ".join(f"{k} {v.value:.0%}" for k, v in counts.items())
+            )
+    ours = (
+        f"agreement above the standard network's in {above} of {asked} "
+        "pairs of judge and robust network; " + "; ".join(told)
+    )
+    return ours, _all_or_some(above, asked), "large-perturbations"
+
+
+def all_give_way() -> Finding:
+    """C24: no network resists at the largest radius.
+
+    Success of at least 95 %, with 60 steps and no restart. What more steps
+    or queries gain is not asked here.
+    """
+    told, fooled, asked = [], 0, 0
+    for name, settings in LARGE.items():
+        rows = results.load(f"large/{name}").values["curve"]
+        for row in rows:
+            if row["eps"] != settings.eps:
+                continue
+            asked += 1
+            share = 1 - row["correct"] / row["total"]
+            fooled += share >= 0.95
+            told.append(f"{name} {row['model']} {share:.1%}")
+    ours = "success at the largest radius: " + "; ".join(told)
+    return ours, _all_or_some(fooled, asked), "large-perturbations"
+
+
+def lines_are_smooth() -> Finding:
+    """C25: along the line a judge's share of the new class never falls.
+
+    Of the lines of robust networks that arrive, nine in ten have to be
+    without a step back, for every judge.
+    """
+    told, smooth, asked = [], 0, 0
+    for name in LARGE:
+        lines = results.load(f"large/{name}").values["interpolation"]
+        for label in ROBUST:
+            for judge, seen in lines[label].items():
+                asked += 1
+                smooth += seen["monotone"] >= 0.9 * max(1, seen["rises"])
+                told.append(
+                    f"{name} {label}, {judge} judge: {seen['monotone']} of "
+                    f"{seen['rises']} that arrive, of {seen['total']}"
+                )
+    ours = "lines without a step back: " + "; ".join(told)
+    return ours, _all_or_some(smooth, asked), "between-classes"
+
+
+def _all_or_some(held: int, asked: int) -> bool | Literal["partly"]:
+    return True if held == asked else "partly" if held else False
+
+
+FINDINGS = {
+    "C22, Fig. 2, 10": follows_the_object,
+    "C23, Fig. 3, 8, 9": judges_agree,
+    "C24": all_give_way,
+    "C25, Fig. 4": lines_are_smooth,
+}
