@@ -7,6 +7,7 @@ One module, one subject; import what you need, importing does no work:
 - ``norms``       balls of radius eps: project, random start, steepest step
 - ``attacks``     FGSM, PGD, the exact attack on linear models
 - ``apgd``        Auto-PGD, which chooses its own step lengths
+- ``fab``         FAB, which walks along the boundary to the nearest error
 - ``blackbox``    Square, which asks for answers and for no gradient
 - ``counting``    accuracy with its interval, the passes of a model
 - ``evaluation``  robust accuracy, worst case for each example
@@ -25,17 +26,24 @@ One module, one subject; import what you need, importing does no work:
 - ``toy``         the paper's provable model (``toy_svm``: its optima)
 - ``runs``        which preset a chapter runs with (``BOOK_RUN``)
 - ``experiments`` what one recorded point does (``toy_experiments`` too)
+- ``sizes``       the size sweep of Figures 1 and 6 (``size_readings``,
+  ``size_plots``); ``confusion``: how much each perturbation confuses
+- ``saliency``    what a gradient looks at, in numbers (``seeing``: of our
+  networks, with controls); ``large``: large perturbations and their judges
 - ``results``     records: settings, values, cost, environment
 - ``checkpoints`` trained weights with their settings beside them
 - ``readings``    from records to the numbers of tables and figures
 - ``stats``       means and intervals over seeds
 - ``paper``       the paper's own numbers and the lines of the ledger
-- ``ledger``      the verdicts of "Paper versus ours"
+- ``ledger``      the verdicts of "Paper versus ours" (``toy_``, ``size_``,
+  ``seeing_ledger`` too)
 - ``page``        what a cell shows: sentences, tables, figures
 - ``plots``       the figures' common style
 - ``sliders``     interactive figures that need no kernel
-- ``explorer``    the same for pictures, computed beforehand
-- ``exercises``   checks of the exercises (``toy_``, ``cost_exercises`` too)
+- ``explorer``    the same for pictures, computed beforehand (``closer``:
+  of large perturbations); ``quiz``: a quiz that scores itself
+- ``exercises``   checks of the exercises (``toy_``, ``cost_``, ``size_``,
+  ``seeing_exercises`` too)
 """
 
 __version__ = "0.1.0"
