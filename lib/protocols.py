@@ -231,8 +231,9 @@ def race(
 # Chosen on training images: reads lower than 40 equal steps for all of
 # them, at less than a third of the passes.
 QUICK = Protocol("quick", race("ce", "margin", steps=(6, 12)))
-# Chosen on training images. Most examples that fall late are among the
-# nearest ninth, and fall to one more start there or to a target. Where the
+# Chosen on training images. What falls after the first races falls to a
+# target among the three likeliest wrong classes, and here all take part; or
+# to one more start, and there it is among the nearest ninth. Where the
 # probe has beaten the gradients, walks along the boundary find most of what
 # climbs have missed, and queries need no gradient at all.
 STRONG = Protocol(
@@ -241,10 +242,12 @@ STRONG = Protocol(
         *race("ce", "margin", "ce"),
         *race("dlr", "margin", steps=(10, 20), start="random", share=THIRD),
         *race(
+            "margin", steps=(10, 20, 40), start="random", targets=(1, 2, 3)
+        ),
+        *race(
             "ce", "margin", steps=(20, 40), start="random", share=THIRD**2,
             starts=9,
         ),
-        *race("margin", steps=(20, 40), share=THIRD**2, targets=NINE),
         Probe(25, share=0.1, least=32),
         Walk(50, masked=True),
         Walk(100, share=THIRD, targets=NINE, masked=True),
