@@ -11,6 +11,7 @@ SIZES = {
     "small_cnn": (1, 28, 166_406),
     "paper_cnn": (1, 28, 3_274_634),
     "small_resnet": (3, 32, 603_690),
+    "tiny_resnet": (3, 32, 151_834),
     "resnet50": (3, 64, 23_526_473),
 }
 CLASSES = {"resnet50": 9}  # the super-classes of Restricted ImageNet
