@@ -1,4 +1,4 @@
-"""Look closer: explorers of the records of large perturbations."""
+"""Look closer: explorers of large perturbations and of the size sweep."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import plots, stats
 from .explorer import Choice, Panel, Row, explorer
 from .large import Large, line
 from .page import Html
 from .results import Record
 from .seeing_plots import TITLES
+from .size_plots import radius
+from .size_readings import Ball, SizeGrid
 
 
 def perturbed(
@@ -118,6 +121,89 @@ def between(
         panels=panels,
         lossy=True,
     )  # fmt: skip
+
+
+def by_size(
+    grid: SizeGrid, mistakes: Record, classes: Sequence[str]
+) -> Html:
+    """Drag the number of training images and eps: training and mistakes.
+
+    ``mistakes`` is the record of ``sizes.pictures`` for
+    ``grid.mistakes()``. The slider of eps has the l-infinity radii on its
+    left, standard training in the middle and the l2 radii on its right.
+    """
+    ways: list[Ball | None] = [
+        *reversed([("linf", eps) for eps in grid.sweep.eps["linf"]]),
+        None,
+        *(("l2", eps) for eps in grid.sweep.eps["l2"]),
+    ]
+    wrong = mistakes.arrays["images"]
+    place = {row: k for k, row in enumerate(grid.mistakes().rows)}
+    tiles, panels = [wrong], {}
+    count = len(wrong)
+    for i, n in enumerate(grid.sweep.sizes):
+        for j, ball in enumerate(ways):
+            way = grid.robust_way if ball else "standard"
+            seen = grid.at(way, ball, n)[0].arrays["seen"]
+            tiles.append(seen)
+            errors = grid.errors(ball, n)
+            rows = (
+                Row(
+                    "training images as this training shows them",
+                    tuple(range(count, count + len(seen))),
+                ),
+                Row(
+                    "test images it gets wrong",
+                    tuple(place[row] for row, _ in errors),
+                    tuple(
+                        f"{classes[mistakes.values['labels'][place[row]]]} → "
+                        f"{classes[answer]}" for row, answer in errors
+                    ),
+                ),
+            )  # fmt: skip
+            count += len(seen)
+            panels[i, j] = Panel(rows, _told(grid, ball, n))
+    return explorer(
+        title="What a network of the sweep saw, and what it gets wrong",
+        alt="Six training images as the training perturbs them, and the "
+        "first test images that the trained network gets wrong.",
+        caption="Drag the number of training images and eps. Pictures: seed "
+        f"0; accuracies: means over {grid.sweep.seeds} seeds.",
+        choices=(
+            Choice("training images",
+                   tuple(f"{n:,}" for n in grid.sweep.sizes),
+                   start=len(grid.sweep.sizes) // 3),
+            Choice("eps", tuple(_name(grid, ball) for ball in ways),
+                   start=len(ways) - 1),
+        ),
+        tiles=torch.cat(tiles),
+        panels=panels,
+        lossy=True,
+    )  # fmt: skip
+
+
+def _name(grid: SizeGrid, ball: Ball | None) -> str:
+    if ball is None:
+        return "0"
+    return f"{plots.NORM_NAMES[ball[0]]} {radius(ball, grid.sweep.dataset)}"
+
+
+def _told(grid: SizeGrid, ball: Ball | None, n: int) -> str:
+    """Both accuracies of one model of the sweep, in a sentence."""
+    way = grid.robust_way if ball else "standard"
+    clean = stats.over_seeds(grid.standard(way, ball, n)).value
+    said = (
+        f"Trained on {n:,} images with eps = {_name(grid, ball)}: right on "
+        f"{100 * clean:.1f} % of clean test images"
+    )
+    if ball is None:
+        return said + "."
+    plain = stats.over_seeds(grid.standard("standard", None, n)).value
+    robust = stats.over_seeds(grid.robust(way, ball, n, under=ball)).value
+    return (
+        f"{said} ({100 * (clean - plain):+.1f} points against eps = 0), and "
+        f"on {100 * robust:.1f} % with a perturbation inside its ball."
+    )
 
 
 def _stack(lines: list[list[Tensor]]) -> Tensor:

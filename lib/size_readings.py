@@ -155,6 +155,23 @@ class SizeGrid:
                 never += 1
         return _summary(found, self.sweep.seeds, never, always)
 
+    def mistakes(self) -> sizes.Mistakes:
+        """The test images that the networks of seed 0 got wrong."""
+        found = {
+            row
+            for ball in (None, *self.sweep.balls)
+            for n in self.sweep.sizes
+            for row, _ in self.errors(ball, n)
+        }
+        return sizes.Mistakes(
+            self.sweep.dataset, self.sweep.n_test, tuple(sorted(found))
+        )
+
+    def errors(self, ball: Ball | None, n: int) -> list[tuple[int, int]]:
+        """Test image and wrong answer of the first mistakes of seed 0."""
+        way = self.robust_way if ball else "standard"
+        return self.at(way, ball, n)[0].values["errors"]
+
     def doubled(self) -> list[tuple[str, Ball | None, int, Mean]]:
         """What twice the epochs change in standard accuracy, seed 0.
 

@@ -203,6 +203,27 @@ def _ways(sweep: Sweep, n: int) -> Iterator[tuple[str, tuple | None, dict]]:
             yield "fgsm", ball, _robust_recipe(ball) | one
 
 
+@dataclass(frozen=True)
+class Mistakes:
+    """Test images by their rows in the first ``n_test`` of a data set."""
+
+    dataset: str
+    n_test: int
+    rows: tuple[int, ...]
+
+
+def pictures(settings: Mistakes) -> results.Outcome:
+    """The test images of ``rows``: ``labels``, and ``images`` as bytes."""
+    found = data.load(settings.dataset, quiet=True)
+    part = found.take(1, settings.n_test)
+    rows = torch.tensor(settings.rows)
+    images = (part.x_test[rows] * 255).round().to(torch.uint8)
+    return results.Outcome(
+        {"labels": part.y_test[rows].tolist()}, {"images": images},
+        part.describe(),
+    )  # fmt: skip
+
+
 def train_and_measure(point: SizePoint) -> results.Outcome:
     """Train one model of the sweep and read its accuracies.
 

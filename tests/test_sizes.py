@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from lib import (
+    closer,
     confusion,
     data,
     objectives,
@@ -228,8 +229,17 @@ def made_up(gain, seeds=3, robust=None):
         values = {
             "standard": {"correct": correct, "total": 1000}, "robust": rows,
             "passes": {"forwards": 10, "backwards": 5},
+            "errors": [[n + k, k] for k in range(2 if n == 30 else 1)],
         }  # fmt: skip
-        records[name] = Record(name, {}, values, {"cpu_seconds": 36.0})
+        arrays = {}
+        if point.keep_images:
+            shade = len(records)  # tells the pictures of two models apart
+            arrays["seen"] = torch.full(
+                (6, 1, 28, 28), shade, dtype=torch.uint8
+            )
+        records[name] = Record(
+            name, {}, values, {"cpu_seconds": 36.0}, arrays=arrays
+        )
     return SizeGrid(sweep, records)
 
 
@@ -302,6 +312,53 @@ def test_figures_have_a_panel_for_each_norm_and_a_curve_for_each_eps():
         "shift", "random in ball", "FGSM", "PGD",
     ]  # fmt: skip
     assert len(size_plots.gains(grid).axes) == 2
+
+
+# --- look closer ----------------------------------------------------------
+
+
+def test_pictures_are_the_test_images_of_their_rows(digits):
+    grid = made_up({30: 4, 100: -2})
+    asked = grid.mistakes()
+    assert asked.rows == (30, 31, 100)
+    assert (asked.dataset, asked.n_test) == (TINY.dataset, TINY.n_test)
+    asked = replace(asked, rows=(3, 99))
+    found = sizes.pictures(asked)
+    part = digits.take(5, TINY.n_test, seed=3)  # test rows: any seed's
+    assert found.values["labels"] == part.y_test[[3, 99]].tolist()
+    gap = found.arrays["images"] / 255 - part.x_test[[3, 99]]
+    assert float(gap.abs().max()) <= 1 / 510 + 1e-6
+
+
+def test_a_reader_can_drag_size_and_eps(monkeypatch):
+    grid = made_up({30: 4, 100: -2})
+    images = torch.arange(3, dtype=torch.uint8).reshape(3, 1, 1, 1)
+    record = Record(
+        "m", {}, {"labels": [7, 8, 9]},
+        arrays={"images": images.expand(3, 1, 28, 28)},
+    )  # fmt: skip
+    given = {}
+    monkeypatch.setattr(closer, "explorer", lambda **made: given.update(made))
+    closer.by_size(grid, record, "0123456789")
+    panels, tiles = given["panels"], given["tiles"]
+    sizes_there, radii = (choice.options for choice in given["choices"])
+    assert sizes_there == ("30", "100")
+    assert radii == ("l∞ 0.3", "0", "l2 1.5")
+    for (i, j), panel in panels.items():
+        n, ball = TINY.sizes[i], (("linf", 0.3), None, ("l2", 1.5))[j]
+        name = sizes.name_of("pgd" if ball else "standard", ball, n, 0)
+        seen, wrong = panel.rows
+        shown = tiles[list(seen.tiles)]
+        assert torch.equal(shown, grid.records[name].arrays["seen"]), name
+        told = ("7 → 0", "8 → 1") if n == 30 else ("9 → 0",)
+        assert wrong.captions == told
+        looks = tiles[list(wrong.tiles), 0, 0, 0].tolist()
+        assert looks == ([0, 1] if n == 30 else [2])
+    # 50 + (0 + 1 + 2) / 3 %, and 4 + 0.1 / 3 points more
+    said = panels[0, 2].sentence
+    assert "Trained on 30 images with eps = l2 1.5" in said
+    assert "55.0 %" in said and "+4.0 points" in said and "on 5.0 %" in said
+    assert "ball" not in panels[0, 1].sentence
 
 
 # --- how confusing --------------------------------------------------------
