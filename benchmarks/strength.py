@@ -8,7 +8,10 @@
 version and a peer's 40 steps of PGD, on the same test images, one CPU
 thread, processor seconds. One record for each model. What AutoAttack says
 of each image is kept in ``_runs/strength`` in blocks of 100 images, since
-it takes minutes; ``--reference`` makes these and stops.
+it takes minutes; ``--reference`` makes these and stops. It runs at another
+time than ours, when the machine may be busier. So a yardstick, ten plain
+steps, is timed just before and just after each of them, and "times cheaper"
+compares how many yardsticks each one took.
 
 ``strong`` was shaped on training images of the models marked ``shaped``,
 and on no others. Peers (``benchmarks/requirements.txt``) are looked for on
@@ -21,6 +24,9 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 import common
 import torch
@@ -31,6 +37,7 @@ from lib.attacks import margin, pgd
 from lib.evaluation import robust_accuracy
 from lib.norms import length
 
+T = TypeVar("T")
 BLOCK = 100  # images that AutoAttack is given at a time
 CACHE = results.WORK / "strength"
 MNIST = "training-mnist/{}-seed0"
@@ -74,7 +81,7 @@ CIFAR = {
     for name, norm, eps, n in (
         ("linf-8", "linf", 8 / 255, 100),
         ("standard", "linf", 1 / 255, 50),
-        ("l2-80", "l2", 80 / 255, 50),
+        ("l2-80", "l2", 80 / 255, 100),
     )
 }
 
@@ -94,40 +101,66 @@ def measure(settings: dict) -> dict:
     for protocol in ("quick", "strong"):
         for seed in settings["seeds"]:
             chance = torch.Generator().manual_seed(seed)
-            began = time.process_time()
-            seen = robust_accuracy(
-                model, x, y, protocol=protocol, generator=chance, **ball
-            )
-            spent = time.process_time() - began
+            ours = partial(
+                robust_accuracy, model, x, y, protocol=protocol,
+                generator=chance, **ball,
+            )  # fmt: skip
+            seen, spent, yardsticks = timed(ours, model, x, y, ball)
             row = {
                 "protocol": protocol, "seed": seed,
                 "correct": seen.count.correct, "total": len(x),
                 "forwards": seen.forwards, "backwards": seen.backwards,
-                "cpu_seconds": round(spent, 3),
+                "cpu_seconds": round(spent, 3), "yardsticks": yardsticks,
                 "flags": [finding.name for finding in seen.flags],
                 "stages": seen.attack["stages"],
             }  # fmt: skip
             if reference is not None:
-                rows.append(row | against(seen.correct, reference, spent))
-            else:
-                rows.append(row)
+                row |= against(seen.correct, reference, row)
+            rows.append(row)
     values = {"ours": rows, "peer": peer_pgd(model, x, y, ball)}
     if reference is not None:
         values["autoattack"] = {
             "correct": sum(reference["correct"]), "total": len(x),
             "cpu_seconds": reference["cpu_seconds"],
+            "yardsticks": reference["yardsticks"],
         }  # fmt: skip
     values["peers"] = common.versions("pyautoattack", "torchattacks")
     return values
 
 
-def against(correct: Tensor, reference: dict, spent: float) -> dict:
-    """Ours beside AutoAttack's on the same images."""
+def timed(
+    run: Callable[[], T], model: nn.Module, x: Tensor, y: Tensor, ball: dict
+) -> tuple[T, float, float]:
+    """What ``run`` returns, its processor seconds, and in yardsticks.
+
+    One yardstick is what ten steps of plain PGD cost for an image, as the
+    mean of one timing before and one after.
+    """
+
+    def yardstick() -> None:
+        chance = torch.Generator().manual_seed(0)
+        settings = {"steps": 10, "keep": "last", "generator": chance}
+        pgd(model, x[:BLOCK], y[:BLOCK], **settings, **ball)
+
+    before = common.seconds(yardstick)
+    began = time.process_time()
+    found = run()
+    spent = time.process_time() - began
+    each = (before + common.seconds(yardstick)) / 2 / len(x[:BLOCK])
+    return found, spent, round(spent / each, 1)
+
+
+def against(correct: Tensor, reference: dict, ours: dict) -> dict:
+    """Ours beside AutoAttack's on the same images.
+
+    Seconds are compared where an old reference has no yardsticks.
+    """
     theirs = torch.tensor(reference["correct"]).bool()
+    unit = "cpu_seconds" if reference["yardsticks"] is None else "yardsticks"
     return {
         "only_ours": int((theirs & ~correct).sum()),
         "only_autoattack": int((correct & ~theirs).sum()),
-        "times_cheaper": round(reference["cpu_seconds"] / spent, 1),
+        "times_cheaper": round(reference[unit] / ours[unit], 1),
     }
 
 
@@ -164,9 +197,11 @@ def autoattack(
     ]
     if None in blocks:
         return None
+    known = all("yardsticks" in block for block in blocks)
     return {
         "correct": [each for block in blocks for each in block["correct"]],
         "cpu_seconds": round(sum(b["cpu_seconds"] for b in blocks), 2),
+        "yardsticks": sum(b["yardsticks"] for b in blocks) if known else None,
     }
 
 
@@ -183,23 +218,24 @@ def _block(
     if peer is None:
         return None
     x, y = x[first:last], y[first:last]
-    began = time.process_time()
     attack = peer.AutoAttack(
         model, norm={"linf": "Linf", "l2": "L2"}[settings["norm"]],
         eps=settings["eps"], version="standard", device="cpu", seed=0,
     )  # fmt: skip
+    ball = {"eps": settings["eps"], "norm": settings["norm"]}
+    theirs = partial(attack.run_standard_evaluation, x, y)
     with torch.random.fork_rng(devices=[]):
-        x_adv = attack.run_standard_evaluation(x, y)[0]
-    spent = time.process_time() - began
+        (x_adv, _), spent, yardsticks = timed(theirs, model, x, y, ball)
     right = _right(model, x, y) & _right(model, x_adv, y)
     found = {
         "correct": right.int().tolist(), "cpu_seconds": round(spent, 2),
+        "yardsticks": yardsticks,
         "size": float(length(x_adv - x, settings["norm"]).max()),
     }  # fmt: skip
     CACHE.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(found), encoding="utf-8")
-    os.replace(partial, file)
+    unfinished = file.with_suffix(".partial")
+    unfinished.write_text(json.dumps(found), encoding="utf-8")
+    os.replace(unfinished, file)
     return found
 
 

@@ -65,19 +65,18 @@ def apgd(
     worst, lowest = climb.point.clone(), climb.value.neg()
     turns, last = checkpoints(steps), 0
     climbed = LOSSES[loss] if target is None else None
-    for step in range(steps + 1):
-        value, gap, grad = climb.look(model, climbed, step, steps)
-        lower = gap < lowest[climb.row]
-        worst[climb.row[lower]] = climb.point[lower]
-        lowest[climb.row[lower]] = gap[lower]
+    for step in range(steps):
+        value, gap, grad = climb.look(model, climbed, check=step == 0)
+        climb.record(gap, worst, lowest)
         climb.compare(value, grad)
         if step in turns:
             climb.reconsider(step - last)
             last = step
         climb.keep(gap > 0)
-        if len(climb.row) == 0 or step == steps:
-            break
+        if len(climb.row) == 0:
+            return worst, lowest
         climb.move(eps, norm, MOMENTUM if step > 0 else 0.0)
+    climb.record(climb.last_look(model), worst, lowest)
     return worst, lowest
 
 
@@ -95,8 +94,16 @@ def checkpoints(steps: int) -> set[int]:
     return found
 
 
+def _lead(logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+    """Logit of class ``rival`` (n,) minus that of class ``y`` (n,)."""
+    pair = logits.gather(1, torch.stack((rival, y), dim=1))
+    return pair[:, 0] - pair[:, 1]
+
+
 def _margin(logits: Tensor, y: Tensor) -> Tensor:
-    return -margin(logits, y)
+    """Minus the margin; the way back through autograd is a short one."""
+    wrong = logits.detach().scatter(1, y[:, None], -torch.inf)
+    return _lead(logits, y, wrong.argmax(dim=1))
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -106,9 +113,9 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
 def _dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference of logits ratio (equation 6): blind to the logits' scale."""
     if logits.shape[1] < 3:  # the ratio would be -1 or 1 everywhere
-        return -margin(logits, y)
+        return _margin(logits, y)
     top = logits.topk(3, dim=1).values
-    return -margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+    return _margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -155,26 +162,32 @@ class _Climb:
         )  # fmt: skip
 
     def look(
-        self, model: Model, loss: Loss | None, step: int, steps: int
+        self, model: Model, loss: Loss | None, check: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Value, margin and gradient at the point; no gradient at the end."""
+        """Value, margin and gradient at the point."""
+        value = self.value
 
         def climbed(logits: Tensor, goal: Tensor) -> Tensor:
-            if loss is not None:
-                return loss(logits, goal)
-            rows = torch.arange(len(goal), device=goal.device)
-            return logits[rows, goal] - logits[rows, self.y]
+            nonlocal value
+            value = loss(logits, goal) if loss else _lead(logits, self.y, goal)
+            return value.sum()
 
-        if step < steps:
-            logits, grad = _gradient(
-                model, self.point, self.goal,
-                lambda z, goal: climbed(z, goal).sum(), check=step == 0,
-            )  # fmt: skip
-        else:
-            with torch.no_grad():
-                logits, grad = model(self.point), self.grad
-        logits = logits.to(self.value.dtype)
-        return climbed(logits, self.goal), margin(logits, self.y), grad
+        logits, grad = _gradient(
+            model, self.point, self.goal, climbed, check=check
+        )
+        kind = self.value.dtype
+        return value.detach().to(kind), margin(logits.to(kind), self.y), grad
+
+    @torch.no_grad()
+    def last_look(self, model: Model) -> Tensor:
+        """The margin at the point: where no step follows, that is enough."""
+        return margin(model(self.point).to(self.value.dtype), self.y)
+
+    def record(self, gap: Tensor, worst: Tensor, lowest: Tensor) -> None:
+        """Keep the points that were the worst so far, and their margins."""
+        lower = (gap < lowest[self.row]).nonzero()[:, 0]
+        row = self.row[lower]
+        worst[row], lowest[row] = self.point[lower], gap[lower]
 
     def compare(self, value: Tensor, grad: Tensor) -> None:
         """Note the point that was just looked at."""
@@ -206,14 +219,14 @@ class _Climb:
 
     def move(self, eps: float, norm: str, momentum: float) -> None:
         """A projected gradient step, blended with the move before."""
-        ahead = _per_row(self.length, self.x) * steepest(self.grad, norm)
-        delta = project(self.point - self.x + ahead, eps, norm)
-        aim = _into_box(self.x, delta) - self.point
-        again = self.point - self.before
+        away = self.point - self.x
+        ahead = steepest(self.grad, norm).mul_(_per_row(self.length, self.x))
+        move = _into_box(self.x, project(ahead.add_(away), eps, norm))
+        move.sub_(self.point).mul_(1 - momentum)
+        if momentum:
+            move.add_((self.point - self.before).mul_(momentum))
         self.before = self.point
-        move = (1 - momentum) * aim + momentum * again
-        delta = project(self.point - self.x + move, eps, norm)
-        self.point = _into_box(self.x, delta)
+        self.point = _into_box(self.x, project(move.add_(away), eps, norm))
 
 
 def _check(

@@ -8,11 +8,19 @@ returns what was measured and a verdict; a line without a judge is open.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from . import paper, readings, results, seeing_ledger, stats, toy_ledger
+from . import (
+    paper,
+    readings,
+    results,
+    seeing_ledger,
+    size_ledger,
+    stats,
+    toy_ledger,
+)
 from .readings import TrainingGrid, name_of
 from .stats import Mean
 
@@ -176,12 +184,25 @@ def _found(find: Callable[[], tuple]) -> Judgement:
     return Judgement(ours, VERDICTS[held], chapter)
 
 
+def _swept(ident: str) -> Judgement:
+    """The same for the size sweep, which was run on MNIST alone."""
+    found = _found(size_ledger.FINDINGS[ident])
+    if "CIFAR-10" not in _line(ident).data or found.verdict == OPEN:
+        return found
+    return replace(found, verdict=on_mnist(found.verdict))
+
+
+def _line(ident: str) -> paper.Claim:
+    return next(claim for claim in paper.LEDGER if claim.ident == ident)
+
+
 JUDGES: dict[str, Callable[[], Judgement]] = {
     "C1": _compute,
     "C3": _standard_drop,
     "C10": _half_half,
     "Fig. 7": _decline,
     "Tab. 2, 3": _eps_values,
+    **{ident: partial(_swept, ident) for ident in size_ledger.FINDINGS},
     **{
         ident: partial(_found, find)
         for ident, find in (

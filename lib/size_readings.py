@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 from . import results, runs, sizes, stats
 from .evaluation import Accuracy
@@ -87,7 +88,7 @@ class SizeGrid:
         """The records of one model, seed by seed."""
         return [
             self.records[name_of(way, ball, n, seed)]
-            for seed in range(self.sweep.seeds)
+            for seed in range(sizes.seeds_of(self.sweep, way))
         ]
 
     def standard(self, way: str, ball: Ball | None, n: int) -> list[Accuracy]:
@@ -188,15 +189,22 @@ class SizeGrid:
                 rows.append((way, ball, n, gap))
         return rows
 
+    def spent(self, way: str, ball: Ball | None, n: int) -> dict:
+        """What the training of one model took, mean over seeds.
+
+        ``passes`` forwards and backwards of an image, ``cpu_seconds``.
+        """
+        values = [record.values for record in self.at(way, ball, n)]
+        passes = [sum(each["passes"].values()) for each in values]
+        seconds = [each["training_cpu_seconds"] for each in values]
+        return {"passes": fmean(passes), "cpu_seconds": fmean(seconds)}
+
     def cost(self) -> dict:
         """What the sweep took: models, passes, processor hours."""
         values = [record.values for record in self.records.values()]
         return {
             "models": len(values),
-            "passes": sum(
-                each["passes"][way]
-                for each in values for way in ("forwards", "backwards")
-            ),
+            "passes": sum(sum(each["passes"].values()) for each in values),
             "cpu_hours": sum(
                 record.cost["cpu_seconds"] for record in self.records.values()
             ) / 3600,

@@ -23,9 +23,10 @@ from promises import (
 )
 
 from lib import apgd as module
-from lib import norms
+from lib import attacks, norms
 from lib.apgd import LOSSES, apgd, checkpoints
 from lib.attacks import _into_box, input_gradient
+from lib.counting import count_passes
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -170,6 +171,28 @@ def test_losses_by_hand():
         LOSSES["dlr"](pair, torch.tensor([0, 1])),
         LOSSES["margin"](pair, torch.tensor([0, 1])),
     )
+
+
+def test_the_margin_loss_climbs_the_way_the_margin_falls():
+    """Its own way back through autograd leads to the same gradient."""
+    y = torch.arange(8) % 5
+    z = torch.randn(8, 5, generator=seeded(3)).requires_grad_()
+    value = LOSSES["margin"](z, y)
+    assert torch.equal(value, -attacks.margin(z, y))
+    (ours,) = torch.autograd.grad(value.sum(), z)
+    (plain,) = torch.autograd.grad(-attacks.margin(z, y).sum(), z)
+    assert torch.equal(ours, plain) and int((ours != 0).sum()) == 16
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_the_last_look_takes_no_gradient(targeted):
+    model = linear_model(15, 3)
+    x = images(4, (1, 5, 3), inner=True)
+    y = model(x).argmax(dim=1)
+    target = (y + 1) % 3 if targeted else None
+    with count_passes(model) as passes:
+        apgd(model, x, y, eps=1e-5, steps=3, target=target)
+    assert (passes.forwards, passes.backwards) == (4 * 4, 4 * 3)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,6 +82,45 @@ def test_a_peer_that_is_not_there_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_PEERS", str(tmp_path))
     assert common.peer("a_peer_of_ours.part").value == 3
     assert [*common.versions("torch", "no-such-package")] == ["torch"]
+
+
+def test_yardsticks_do_not_see_how_busy_the_machine_is(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    strength, now = script("strength"), [0.0]
+    monkeypatch.setattr(strength.time, "process_time", lambda: now[0])
+
+    def takes(seconds: float):
+        def run(*_args, **_settings) -> str:
+            now[0] += seconds
+            return "done"
+
+        return run
+
+    model, x, y = nn.Flatten(), torch.zeros(4, 2), torch.zeros(4).long()
+    for busy in (1, 3):  # ten steps for four images: two seconds
+        monkeypatch.setattr(strength, "pgd", takes(2.0 * busy))
+        found = strength.timed(takes(30.0 * busy), model, x, y, {})
+        assert found == ("done", 30.0 * busy, 60.0)
+    clocks = iter([2.0, 4.0])  # it grows busier: the mean of both counts
+    monkeypatch.setattr(
+        strength, "pgd", lambda *_a, **_s: takes(next(clocks))()
+    )
+    assert strength.timed(takes(30.0), model, x, y, {})[2] == 40.0
+
+
+def test_ours_beside_autoattack_image_by_image(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    strength = script("strength")
+    correct = torch.tensor([1, 1, 1, 0, 0]).bool()
+    theirs = {
+        "correct": [1, 0, 0, 1, 0], "cpu_seconds": 90.0, "yardsticks": 600.0,
+    }  # fmt: skip
+    ours = {"cpu_seconds": 3.0, "yardsticks": 15.0}
+    assert strength.against(correct, theirs, ours) == {
+        "only_ours": 1, "only_autoattack": 2, "times_cheaper": 40.0,
+    }  # fmt: skip
+    old = theirs | {"yardsticks": None}
+    assert strength.against(correct, old, ours)["times_cheaper"] == 30.0
 
 
 @pytest.mark.slow

@@ -223,6 +223,31 @@ def test_a_right_table_of_contents_passes(tmp_path):
     assert check_sources.toc_faults(book) == []
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("| {ref}`ex-a` | [One](one) | open | 5 |", None),
+        ("", "does not list ex-a of one"),
+        ("| {ref}`ex-a` | [Two](two) | open | 5 |", "does not list ex-a"),
+        ("| {ref}`ex-b` | [One](one) | open | 5 |", "lists ex-b of one, no"),
+    ],
+)
+def test_the_page_for_instructors_lists_each_exercise(row, message, tmp_path):
+    book = _small_book(tmp_path, TOC, ("index.md",)) / "book"
+    (book / "teaching.md").write_text(f"# Page\n\n{row}\n", "utf-8")
+    v4 = nbformat.v4
+    source = ":::{exercise-start} A task\n:label: ex-a\n:::"
+    nbformat.write(
+        v4.new_notebook(cells=[v4.new_markdown_cell(source)]),
+        book / "one.ipynb",
+    )
+    found = check_sources.exercise_faults(tmp_path)
+    if message is None:
+        assert found == []
+    else:
+        assert any(message in fault for fault in found), found
+
+
 def test_a_work_listed_twice_is_rejected(tmp_path):
     bib = tmp_path / "references.bib"
     bib.write_text("@misc{a, title={A}}\n@misc{a, title={B}}\n", "utf-8")

@@ -1,5 +1,6 @@
 """Accuracy, robust accuracy, intervals, counted passes, sanity checks."""
 
+import contextlib
 import json
 import math
 
@@ -230,6 +231,77 @@ def test_it_leaves_everything_as_it_was(protocol):
         ).x_adv
 
     leaves_everything_as_it_was(worst, "linf", mixed=False)
+
+
+def convolving(channels: int) -> nn.Sequential:
+    """A model in double precision that notes the layouts it works with."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model = nn.Sequential(
+            nn.Conv2d(channels, 6, 3), nn.Tanh(), nn.Conv2d(6, 4, 3),
+            nn.Flatten(), nn.Linear(4 * 4 * 4, 4),
+        )  # fmt: skip
+    last, model.last = {"memory_format": torch.channels_last}, []
+
+    def note(module, inputs, _output):
+        kernel = module[2].weight
+        model.last.append(
+            (kernel.is_contiguous(**last), inputs[0].is_contiguous(**last))
+        )
+
+    model.register_forward_hook(note)
+    return model.double().eval()
+
+
+def held(model: nn.Module) -> list:
+    return [(p.data_ptr(), p.stride()) for p in model.parameters()]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_colour_images_pass_channels_last_with_the_same_result(
+    norm, monkeypatch
+):
+    model = convolving(3)
+    x = images(30, (3, 8, 8), seed=2)
+    y = model(x).argmax(dim=1)
+    before = held(model)
+    eps = 0.01 if norm == "linf" else 0.1
+
+    def run() -> evaluation.RobustAccuracy:
+        model.last.clear()
+        return robust_accuracy(
+            model, x, y, eps=eps, norm=norm, protocol=SMALL,
+            generator=seeded(0),
+        )  # fmt: skip
+
+    found = run()
+    kernels, inputs = zip(*model.last, strict=True)
+    assert all(kernels)
+    assert sum(inputs) > 0.9 * len(inputs), "rearranged at every step"
+    assert held(model) == before and found.x_adv.is_contiguous()
+    monkeypatch.setattr(evaluation, "channels_last", contextlib.nullcontext)
+    plain = run()
+    assert not any(kernel for kernel, _ in model.last)
+    assert 0 < found.count.correct < len(x), "nothing to compare"
+    assert torch.equal(found.correct, plain.correct)
+    assert torch.allclose(found.x_adv, plain.x_adv, atol=1e-8)
+
+
+def test_grey_images_keep_their_layout():
+    model = convolving(1)
+    x = images(3, (1, 8, 8))
+    robust_accuracy(model, x, model(x).argmax(dim=1), eps=0.01)
+    assert not any(kernel for kernel, _ in model.last)
+
+
+def test_the_weights_get_their_memory_back_after_an_error():
+    model = convolving(3)
+    x = images(3, (3, 8, 8))
+    y, before = model(x).argmax(dim=1), held(model)
+    model[3].register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        robust_accuracy(model, x, y, eps=0.01)
+    assert held(model) == before
 
 
 def test_without_a_generator_the_answer_is_fixed_and_chance_untouched():

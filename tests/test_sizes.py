@@ -11,7 +11,9 @@ from lib import (
     closer,
     confusion,
     data,
+    ledger,
     objectives,
+    paper,
     results,
     size_exercises,
     size_ledger,
@@ -111,6 +113,8 @@ def test_the_last_size_has_what_table_4_needs():
     assert found[sizes.name_of("standard", None, last, 0)].attacks == (
         SWEEP.balls
     )
+    more = sizes.name_of("half", SWEEP.balls[0], last, SWEEP.half_seeds)
+    assert more not in found
     first = found[sizes.name_of("standard", None, SWEEP.sizes[0], 0)]
     assert first.also == ()
 
@@ -229,6 +233,7 @@ def made_up(gain, seeds=3, robust=None):
         values = {
             "standard": {"correct": correct, "total": 1000}, "robust": rows,
             "passes": {"forwards": 10, "backwards": 5},
+            "training_cpu_seconds": 6 * (seed + 1),
             "errors": [[n + k, k] for k in range(2 if n == 30 else 1)],
         }  # fmt: skip
         arrays = {}
@@ -262,6 +267,7 @@ def test_readings_are_those_of_the_records():
     assert cost["models"] == len(grid.records)
     assert cost["passes"] == 15 * cost["models"]
     assert cost["cpu_hours"] == pytest.approx(cost["models"] / 100)
+    assert grid.spent("pgd", ball, 30) == {"passes": 15, "cpu_seconds": 12}
     for way, inside, n, gap in grid.doubled():
         assert n == 30 and way in ("standard", "pgd")
         expected = 0.02 if way == "standard" else 0.02 - 0.04
@@ -441,6 +447,19 @@ def test_help_then_harm_follows_the_numbers(monkeypatch, gain, seeds, held):
     ours, found, chapter = size_ledger.help_then_harm()
     assert found is held and chapter == "augmentation"
     assert f"{seeds} seeds" in ours
+
+
+def test_the_ledger_says_which_data_set_was_run(monkeypatch):
+    grids = {5: made_up({30: 4, 100: -2}, 5), 4: made_up({30: 4, 100: -2}, 4)}
+    monkeypatch.setattr(size_ledger, "SMALL", 30)
+    monkeypatch.setattr(size_ledger, "_grid", lambda: grids[5])
+    for ident in ("C4, C8, C9", "Fig. 1, 6", "C2"):
+        judged = ledger.JUDGES[ident]()
+        assert judged.verdict == "reproduced on MNIST; open on CIFAR-10"
+        assert judged.chapter == "augmentation"
+    monkeypatch.setattr(size_ledger, "_grid", lambda: grids[4])
+    assert ledger.JUDGES["C4, C8, C9"]().verdict == "open"
+    assert set(size_ledger.FINDINGS) <= {c.ident for c in paper.LEDGER}
 
 
 @pytest.mark.parametrize(

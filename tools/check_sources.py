@@ -27,6 +27,12 @@ MACHINE_PATH = re.compile(
     r"|[A-Z]:\\\w)"
 )
 CITATION = re.compile(r"\{cite(?::[a-z]+)?\}`([^`]+)`")
+EXERCISE = re.compile(
+    r"^:::+\{exercise(?:-start)?\}[^\n]*\n:label: (\S+)$", re.MULTILINE
+)
+EXERCISE_ROW = re.compile(
+    r"^\| \{ref\}`(\S+)` \| \[[^]]+\]\(([\w-]+)\)", re.MULTILINE
+)
 BIB_KEY = re.compile(r"^\s*@\w+\{\s*([^,\s]+)\s*,", re.MULTILINE)
 
 
@@ -160,11 +166,32 @@ def bibliography(path: Path) -> set[str]:
     return set(keys)
 
 
+def exercise_faults(root: Path) -> list[str]:
+    """Exercises that the page for instructors does not list, or invents."""
+    listed = EXERCISE_ROW.findall(
+        (root / "book" / "teaching.md").read_text("utf-8")
+    )
+    there = [
+        (label, path.stem)
+        for path in sorted((root / "book").glob("*.ipynb"))
+        for cell in nbformat.read(path, as_version=4).cells
+        for label in EXERCISE.findall(cell.source)
+    ]
+    found = [
+        f"teaching.md does not list {label} of {chapter}"
+        for label, chapter in there if (label, chapter) not in listed
+    ]  # fmt: skip
+    return found + [
+        f"teaching.md lists {label} of {chapter}, no such exercise"
+        for label, chapter in listed if (label, chapter) not in there
+    ]  # fmt: skip
+
+
 def book_faults(root: Path) -> list[str]:
     """Every fault in the sources of the book, one line each."""
     first_cell = (root / FIRST_CELL).read_text("utf-8")
     keys = bibliography(root / "book" / "references.bib")
-    found = toc_faults(root)
+    found = toc_faults(root) + exercise_faults(root)
     for path in sorted((root / "book").glob("*.ipynb")):
         for fault in notebook_faults(path, first_cell, keys):
             found.append(f"{path.name}: {fault}")
