@@ -40,10 +40,13 @@ def help_then_harm() -> Finding:
         best = max(early, key=lambda n: early[n].value)
         late = grid.gain(grid.robust_way, ball, grid.sweep.sizes[-1])
         held &= any(gap.low > 0 for gap in early.values()) and late.high < 0
+        last = grid.sweep.twice[-1]
+        longer = grid.gain_at_twice(ball, last)
         told.append(
             f"{norm} {ball[1]:g}: {early[best].per_cent()} points at "
             f"{best:,} images, {late.per_cent()} at "
-            f"{grid.sweep.sizes[-1]:,}"
+            f"{grid.sweep.sizes[-1]:,} (twice the epochs, {last:,} images, "
+            f"seed 0: {longer.per_cent()})"
         )
     ours = f"MNIST, gain of robust training, {grid.sweep.seeds} seeds, "
     return ours + "; ".join(told), _enough(grid, held), CHAPTER
@@ -57,7 +60,7 @@ def most_confusing() -> Finding:
     by_size = []
     for n in grid.sweep.rival_sizes:
         gains = {
-            way: grid.gain(way, ball, n).value
+            f"{way} {ball[0]}": grid.gain(way, ball, n).value
             for ball in grid.sweep.rival
             for way in ("random", "fgsm", grid.robust_way)
         } | {"shift": grid.gain("shift", None, n).value}

@@ -127,10 +127,17 @@ class SizeGrid:
             for n in self.sweep.sizes
         ]
 
-    def gain(self, way: str, ball: Ball | None, n: int) -> Mean:
-        """Standard accuracy minus that of standard training, paired."""
+    def gain(
+        self, way: str, ball: Ball | None, n: int, seed: int | None = None
+    ) -> Mean:
+        """Standard accuracy minus that of standard training, paired.
+
+        Over all seeds, or of one ``seed``.
+        """
+        chosen = slice(None) if seed is None else slice(seed, seed + 1)
         return stats.paired(
-            self.standard(way, ball, n), self.standard("standard", None, n)
+            self.standard(way, ball, n)[chosen],
+            self.standard("standard", None, n)[chosen],
         )
 
     def gains(self, way: str, ball: Ball | None) -> list[Mean]:
@@ -188,6 +195,17 @@ class SizeGrid:
                 )
                 rows.append((way, ball, n, gap))
         return rows
+
+    def gain_at_twice(self, ball: Ball, n: int) -> Mean:
+        """:meth:`gain` where both have trained twice as long, seed 0."""
+        robust, plain = (
+            self.records[name_of(f"twice-{way}", inside, n, 0)]
+            for way, inside in ((self.robust_way, ball), ("standard", None))
+        )
+        return stats.paired(
+            [counted(robust.values["standard"])],
+            [counted(plain.values["standard"])],
+        )
 
     def spent(self, way: str, ball: Ball | None, n: int) -> dict:
         """What the training of one model took, mean over seeds.

@@ -1,6 +1,7 @@
 """The size sweep: its points and budget, and what is read from them."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -257,6 +258,8 @@ def test_readings_are_those_of_the_records():
     weak = grid.robust("pgd", ball, 100, under=ball, protocol="weak")
     assert [a.correct for a in weak] == [699] * 3
     assert grid.gain("pgd", ball, 30).value == pytest.approx(0.04 + 1e-3 / 3)
+    one = grid.gain("pgd", ball, 30, seed=1)
+    assert (one.value, one.seeds) == (pytest.approx(0.041), 1)
     assert [g.value > 0 for g in grid.gains("pgd", ball)] == [True, False]
     assert [m.value for m in grid.robust_curve(ball)] == pytest.approx(
         [0.05, 0.7]
@@ -272,6 +275,9 @@ def test_readings_are_those_of_the_records():
         assert n == 30 and way in ("standard", "pgd")
         expected = 0.02 if way == "standard" else 0.02 - 0.04
         assert gap.value == pytest.approx(expected), inside
+    longer = grid.records["twice-pgd-l2-1.5-n30-seed0"]
+    longer.values["standard"] = {"correct": 527, "total": 1000}
+    assert grid.gain_at_twice(ball, 30).value == pytest.approx(0.007)
 
 
 @pytest.mark.parametrize(
@@ -447,6 +453,33 @@ def test_help_then_harm_follows_the_numbers(monkeypatch, gain, seeds, held):
     ours, found, chapter = size_ledger.help_then_harm()
     assert found is held and chapter == "augmentation"
     assert f"{seeds} seeds" in ours
+
+
+def test_the_most_helpful_is_sought_in_every_ball(monkeypatch):
+    grid = made_up({30: 4, 100: -2}, 5)
+    grid = SizeGrid(
+        replace(grid.sweep, rival=(("l2", 1.5), ("linf", 0.3))), grid.records
+    )
+    for n, ball in ((30, ("l2", 1.5)), (100, ("linf", 0.3))):
+        for seed in range(5):
+            for way, inside in (
+                ("shift", None), ("random", ("linf", 0.3)),
+                ("fgsm", ("linf", 0.3)),
+            ):  # fmt: skip
+                plain = grid.records[
+                    sizes.name_of("standard", None, n, seed)
+                ]
+                grid.records.setdefault(
+                    sizes.name_of(way, inside, n, seed), deepcopy(plain)
+                )
+            best = grid.records[sizes.name_of("fgsm", ball, n, seed)]
+            best.values["standard"] = {"correct": 990, "total": 1000}
+    monkeypatch.setattr(size_ledger, "_grid", lambda: grid)
+    monkeypatch.setattr(
+        results, "load", lambda name: Record(name, {}, {"rows": []})
+    )
+    ours, _, _ = size_ledger.most_confusing()
+    assert "most helpful: fgsm l2 at 30, fgsm linf at 100" in ours
 
 
 def test_the_ledger_says_which_data_set_was_run(monkeypatch):
