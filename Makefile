@@ -14,6 +14,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; 
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.requirements-installed
+BROWSER_STAMP := $(VENV)/.browser-requirements-installed
 # Not the script in bin/: its first line breaks when the folder is moved.
 JB := $(PY) -c "from jupyter_book.cli.main import main; main()"
 HTML := _build/html
@@ -65,6 +66,10 @@ test: $(STAMP)  ## run the unit tests, then every chapter (small)
 		$(PY) -m pytest -q --nbmake --nbmake-timeout=120 --durations=0 \
 		--durations-min=1 book
 
+.PHONY: browser
+browser: $(STAMP) $(BROWSER_STAMP)  ## test the built pages in Chromium (after make book)
+	@$(PY) -m pytest -q tests_browser
+
 .PHONY: chapter
 chapter: $(STAMP)  ## build one page: make chapter CHAPTER=training
 	@$(call need_chapter,chapter)
@@ -89,6 +94,10 @@ else
 	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
 endif
 
+.PHONY: sheets
+sheets: $(STAMP)  ## copies of the chapters without solutions, for a class
+	@$(PY) tools/make_sheets.py _build/sheets
+
 .PHONY: lint
 lint: $(STAMP)  ## check the style of code and chapters
 	@$(PY) -m ruff check .
@@ -106,7 +115,7 @@ links: $(STAMP)  ## check every link to another site (needs a network)
 .PHONY: clean
 clean:  ## remove what was built (keeps .venv and results/)
 	rm -rf _build .pytest_cache .ruff_cache
-	find lib tests tools book -name __pycache__ -prune -exec rm -rf {} +
+	find lib tests tests_browser tools book -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment, installed again only when requirements.txt has changed.
 $(STAMP): requirements.txt
@@ -120,6 +129,11 @@ $(STAMP): requirements.txt
 	@echo "Installing the requirements: a few minutes the first time"
 	@$(PY) -m pip install -qq --disable-pip-version-check \
 		--no-input --no-compile -r requirements.txt
+	@touch $@
+
+$(BROWSER_STAMP): tests_browser/requirements.txt | $(STAMP)
+	@$(PY) -m pip install -qq --disable-pip-version-check \
+		--no-input --no-compile -r $<
 	@touch $@
 
 define need_chapter

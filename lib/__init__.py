@@ -30,6 +30,9 @@ One module, one subject; import what you need, importing does no work:
   ``size_plots``); ``confusion``: how much each perturbation confuses
 - ``saliency``    what a gradient looks at, in numbers (``seeing``: of our
   networks, with controls); ``large``: large perturbations and their judges
+- ``aligned``     networks trained with noise: their gradients
+  (``aligned_features``: pictures rebuilt from features; ``aligned_readings``,
+  ``aligned_plots``)
 - ``results``     records: settings, values, cost, environment
 - ``checkpoints`` trained weights with their settings beside them
 - ``readings``    from records to the numbers of tables and figures
@@ -41,9 +44,9 @@ One module, one subject; import what you need, importing does no work:
 - ``plots``       the figures' common style
 - ``sliders``     interactive figures that need no kernel
 - ``explorer``    the same for pictures, computed beforehand (``closer``:
-  of large perturbations); ``quiz``: a quiz that scores itself
+  of our records); ``quiz``: a quiz that scores itself
 - ``exercises``   checks of the exercises (``toy_``, ``cost_``, ``size_``,
-  ``seeing_exercises`` too)
+  ``seeing_``, ``aligned_exercises`` too)
 """
 
 __version__ = "0.1.0"

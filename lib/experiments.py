@@ -304,6 +304,22 @@ JUDGES = {
     ),
 }  # fmt: skip
 
+# Networks that have only seen Gaussian noise (of the deviation in the name),
+# else trained like the standard ones.
+NOISY_POINTS = {
+    **{
+        f"mnist-{sigma}-seed0": Point(
+            replace(MNIST_PLANS["full"].recipe, method="gaussian", eps=sigma),
+            keep_weights=True,
+        )
+        for sigma in (0.25, 0.5, 1.0)
+    },
+    "cifar10-0.25-seed0": replace(
+        _COLOUR, attacks=(),
+        recipe=replace(_COLOUR.recipe, method="gaussian", eps=0.25),
+    ),
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -10,6 +10,8 @@ with its ``model``, ``recipe`` and random ``noise``.
                  random start (Wong et al., 2020)
 ``half``         one half of every batch clean, the other half PGD images
 ``random``       uniform random perturbations in the same ball
+``gaussian``     Gaussian noise of deviation ``eps`` in every pixel, not cut
+                 to [0, 1], as for smoothed classifiers (Cohen et al., 2019)
 ``free``         perturbations that move along with the weights, both from
                  one gradient (Shafahi et al., 2019)
 ``trades``       cross-entropy of the clean images plus ``beta`` times how
@@ -88,6 +90,7 @@ METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "adversarial": on_images,
     "half": on_images,
     "random": on_images,
+    "gaussian": on_images,
     "free": free,
     "trades": trades,
 }
@@ -101,7 +104,7 @@ def perturb(
     eps: float,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The images that a batch is trained on, for the first four methods.
+    """The images that a batch is trained on, for the first five methods.
 
     ``x`` (n, ...) in [0, 1], ``y`` (n,); returns a tensor shaped like
     ``x``. ``half`` perturbs the second half of the batch. ``eps`` is given
@@ -112,6 +115,11 @@ def perturb(
     if recipe.method == "random":
         noise = random_in_ball(x, eps, recipe.norm, generator)
         return (x + noise).clamp(0, 1)
+    if recipe.method == "gaussian":
+        noise = torch.randn(
+            x.shape, generator=generator, device=x.device, dtype=x.dtype
+        )
+        return x + eps * noise
     kept = len(x) // 2 if recipe.method == "half" else 0
     with _mode_for_crafting(model, recipe):
         worst = pgd(

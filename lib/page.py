@@ -21,6 +21,7 @@ from torch import Tensor
 # Figures are drawn with this colour for text and axes; the page's own text
 # colour takes its place, so that they follow the light and dark themes.
 INK = "#010203"
+LEAST = 0.62  # of its full width: letters of 11 points are 9 pixels high
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,9 @@ def table(
         return f"<{tag}{kind}{scope}>{inner}</{tag}>"
 
     def line(cells: Sequence[object], tag: str) -> str:
-        inner = "".join(cell(v, i, tag) for i, v in enumerate(cells))
+        # a column without a name has no header cell
+        tags = [tag if value != "" else "td" for value in cells]
+        inner = "".join(map(cell, cells, range(len(cells)), tags))
         return f"<tr>{inner}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
@@ -95,7 +98,7 @@ def table(
     # the caption stands outside the part that scrolls, so that it wraps
     markup = (
         f'<figure class="book-figure"><figcaption>{label}</figcaption>'
-        f'<div class="book-scroll" tabindex="0" role="region" '
+        f'<div class="book-scroll" tabindex="0" role="group" '
         f'aria-label="{label}"><table class="book-table">'
         f"<thead>{line(header, 'th')}</thead>"
         f"<tbody>{body}</tbody></table></div></figure>"
@@ -155,9 +158,9 @@ def images(
         )
         body += f'<tr><th scope="row">{_escape(label)}</th>{cells}</tr>'
     grid = (
-        f'<div class="book-scroll" tabindex="0" role="region" '
+        f'<div class="book-scroll" tabindex="0" role="group" '
         f'aria-label="{_escape(alt)}"><table class="book-grid">'
-        f'<thead><tr><th aria-label="row"></th>{head}</tr></thead>'
+        f"<thead><tr><td></td>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
     return Html(_as_figure(grid, caption), alt)
@@ -226,8 +229,10 @@ def _inline(svg: str, alt: str) -> str:
     head, rest = svg.split(">", 1)
     width = re.search(r'width="([\d.]+)pt"', head)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
-    points = float(width.group(1)) if width else 450.0
-    style = f"width:{points * 4 / 3:.0f}px;max-width:100%;height:auto"
+    pixels = (float(width.group(1)) if width else 450.0) * 4 / 3
+    # on a phone it shrinks as far as its letters can be read, then it scrolls
+    style = f"width:{pixels:.0f}px;max-width:100%;height:auto"
+    style += f";min-width:{LEAST * pixels:.0f}px"
     return (
         f'{head} role="img" aria-label="{_escape(alt)}" style="{style}">{rest}'
     )

@@ -19,7 +19,8 @@ from .results import later
 class Recipe:
     """Every setting of a training run that changes its result.
 
-    ``eps`` and ``norm`` are those of the training perturbations; ``steps``
+    ``eps`` and ``norm`` are those of the training perturbations (for the
+    method ``gaussian``, ``eps`` is the deviation of a pixel); ``steps``
     gradient steps of ``rel_step * eps / steps`` each (one step makes PGD
     the fast gradient sign method with a random start). ``eps`` grows
     linearly from 0 over ``warmup`` (a fraction of all updates), without
@@ -96,6 +97,11 @@ class Recipe:
             raise ValueError("replays must be >= 1, beta finite and >= 0")
         if self.replays > 1 and self.method != "free":
             raise ValueError('replays are for the method "free"')
+        if self.method == "gaussian" and self.validation:
+            raise ValueError(
+                'the eps of the method "gaussian" is no radius to attack '
+                "validation images at: set validation=0"
+            )
         if self.method == "free" and self.steps != 1:
             raise ValueError(
                 'the method "free" takes one step with each of its '

@@ -10,8 +10,9 @@ what follows the image at hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from . import attacks, checkpoints, data, models, results, runs, saliency
 
 SHOWN = 8  # images whose gradients a record keeps
+Gradients = Iterator[tuple[str, nn.Module, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -59,24 +61,36 @@ LOOKING = {
 
 
 def measure(settings: Looking) -> results.Outcome:
-    """All measures of all gradients; pictures of the first few.
+    """All measures of all gradients; see :func:`observe`."""
+    return observe(settings.dataset, settings.n, partial(gradients, settings))
 
-    ``values["measures"]`` maps a gradient's label and a measure to its mean
-    and standard error over images, and, against the standard network's on
-    the same images, to the mean difference, its error, and the share of
-    images on which it is larger (ties count half). ``right`` counts correct
-    answers. Arrays: ``images`` and one ``gradient-LABEL`` each.
+
+def images(dataset: str, n: int) -> data.Data:
+    """The first ``n`` test images (all, if fewer), on the run's device."""
+    found = data.load(dataset, quiet=True)
+    return found.take(1, min(n, len(found.y_test)), 0).to(runs.device())
+
+
+def observe(
+    dataset: str, n: int, gradients: Callable[[Tensor, Tensor], Gradients]
+) -> results.Outcome:
+    """All measures of gradients on ``n`` test images; the first few shown.
+
+    ``gradients(x, y)`` yields label, model and gradient; the first is the
+    standard network's. ``values["measures"]`` maps a label and a measure to
+    its mean and standard error over images, and, against the standard
+    network's on the same images, to the mean difference, its error, and the
+    share of images on which it is larger (ties count half). ``right``
+    counts correct answers. Arrays: ``images`` and one ``gradient-LABEL``
+    each.
     """
-    device = runs.device()
-    found = data.load(settings.dataset, quiet=True)
-    n = min(settings.n, len(found.y_test))
-    part = found.take(1, n, 0).to(device)
+    part = images(dataset, n)
     x, y = part.x_test, part.y_test
-    values: dict = {"measures": {}, "right": {}, "n": n}
-    arrays = {"images": _bytes(x[:SHOWN])}
+    values: dict = {"measures": {}, "right": {}, "n": len(y)}
+    arrays = {"images": in_bytes(x[:SHOWN])}
     base: dict[str, Tensor] = {}
-    for label, model, grad in gradients(settings, x, y):
-        seen = _measures(x, grad, settings.dataset == "mnist")
+    for label, model, grad in gradients(x, y):
+        seen = _measures(x, grad, dataset == "mnist")
         base = base or seen
         values["measures"][label] = {
             name: _summary(each, base[name]) for name, each in seen.items()
@@ -87,9 +101,7 @@ def measure(settings: Looking) -> results.Outcome:
     return results.Outcome(values, arrays, part.describe())
 
 
-def gradients(
-    settings: Looking, x: Tensor, y: Tensor
-) -> Iterator[tuple[str, nn.Module, Tensor]]:
+def gradients(settings: Looking, x: Tensor, y: Tensor) -> Gradients:
     """Label, model and loss gradient on ``x`` (n, c, h, w), standard first.
 
     After the trained networks come ``"smooth"`` (the standard one, averaged
@@ -141,5 +153,6 @@ def _summary(values: Tensor, base: Tensor) -> dict:
     }  # fmt: skip
 
 
-def _bytes(x: Tensor) -> Tensor:
+def in_bytes(x: Tensor) -> Tensor:
+    """Images in [0, 1] as records keep them: bytes, on the CPU."""
     return (x * 255).round().to(torch.uint8).cpu()

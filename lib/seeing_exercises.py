@@ -28,35 +28,43 @@ def quiz(record: Record, against: str = "l2") -> Html:
     ``record`` is one of ``seeing.measure``, ``against`` the label of the
     robust network that the standard one is compared with.
     """
+    return blind(
+        record, against, "standard",
+        question="Which gradient is the robust network's?",
+        caption="One of each pair of gradients is from a network trained "
+        f"against {plots.NORM_NAMES[against]} attacks, the other from a "
+        "standard one.",
+    )  # fmt: skip
+
+
+def blind(
+    record: Record, asked: str, other: str, *, question: str, caption: str
+) -> Html:
+    """A quiz: which of two gradients is that of the label ``asked``?
+
+    ``record`` is one of ``seeing.observe``; the two stand in random order.
+    """
     images = record.arrays["images"] / 255
     pair = [
-        record.arrays[f"gradient-{label}"].float()
-        for label in ("standard", against)
+        record.arrays[f"gradient-{label}"].float() for label in (asked, other)
     ]
     shown = [
         saliency.shown(each) if images.shape[1] == 3
         else plots.signed_colors(each)
         for each in pair
     ]  # fmt: skip
-    right = order(len(images), 2, f"{record.name} {against}")
+    right = order(len(images), 2, f"{record.name} {asked}")
     questions = []
     for k, answer in enumerate(right):
-        standard, robust = (each[k] for each in shown)
-        options = (robust, standard) if answer == 0 else (standard, robust)
-        questions.append(
-            Question(
-                "Which gradient is the robust network's?", images[k], options,
-                answer,
-            )
-        )
+        wanted, decoy = (each[k] for each in shown)
+        options = (wanted, decoy) if answer == 0 else (decoy, wanted)
+        questions.append(Question(question, images[k], options, answer))
     return _quiz(
         questions,
-        title="Quiz: which gradient is the robust network's?",
+        title=f"Quiz: {question[0].lower()}{question[1:]}",
         alt="In each row an image and the loss gradients of two networks "
         "at it, A and B, in random order.",
-        caption="One of each pair of gradients is from a network trained "
-        f"against {plots.NORM_NAMES[against]} attacks, the other from a "
-        "standard one.",
+        caption=caption,
     )
 
 

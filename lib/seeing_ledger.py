@@ -106,6 +106,27 @@ def lines_are_smooth() -> Finding:
     return ours, _all_or_some(smooth, asked), "between-classes"
 
 
+def parts_together() -> Finding:
+    """C21: robust features align with perception, as C22, C23 and C25 do.
+
+    Reproduced where all three are, partly where some or parts of them
+    are. That people see alike is not among the criteria.
+    """
+    held = {
+        name.split(",")[0]: FINDINGS[name]()[1]
+        for name in ("C22, Fig. 2, 10", "C23, Fig. 3, 8, 9", "C25, Fig. 4")
+    }
+    words = {True: "holds", "partly": "in part", False: "fails"}
+    told = ", ".join(f"{name} {words[each]}" for name, each in held.items())
+    some = any(each is not False for each in held.values())
+    return (
+        f"{told}; agreement with people was not measured",
+        True if all(each is True for each in held.values())
+        else "partly" if some else False,
+        "what-aligns",
+    )  # fmt: skip
+
+
 def _all_or_some(held: int, asked: int) -> bool | Literal["partly"]:
     return True if held == asked else "partly" if held else False
 
@@ -115,4 +136,5 @@ FINDINGS = {
     "C23, Fig. 3, 8, 9": judges_agree,
     "C24": all_give_way,
     "C25, Fig. 4": lines_are_smooth,
+    "C21": parts_together,
 }

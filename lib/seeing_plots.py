@@ -26,18 +26,26 @@ _STYLE = {
 }  # fmt: skip
 
 
-def effects(records: Mapping[str, Record], measure: str) -> Figure:
+def effects(
+    records: Mapping[str, Record],
+    measure: str,
+    style: Mapping[str, str] = _STYLE,
+    titles: Mapping[str, str] = TITLES,
+) -> Figure:
     """How much more than the standard network each other gradient has.
 
-    A panel for each data set, a row for each gradient; paired differences
-    with 95 % intervals over images.
+    A panel for each data set, a row for each gradient of ``style`` (label
+    to key of ``plots.COLORS``; left empty where a record has none); paired
+    differences with 95 % intervals over images.
     """
     fig, panels = plots.axes(
-        len(records), width=7.2, height=2.8, share_y=True
+        len(records), width=7.2, height=1.2 + 0.4 * len(style), share_y=True
     )
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         with plots.styled():
-            for k, (label, key) in enumerate(_STYLE.items()):
+            for k, (label, key) in enumerate(style.items()):
+                if label not in record.values["measures"]:
+                    continue
                 gap = record.values["measures"][label][measure]
                 panel.errorbar(
                     gap["more"], -k, xerr=1.96 * gap["more_error"], capsize=4,
@@ -47,7 +55,7 @@ def effects(records: Mapping[str, Record], measure: str) -> Figure:
             panel.set_title(NAMES[name])
             panel.set_xlabel("more than standard")
     panels[0].set_yticks(
-        [-k for k in range(len(_STYLE))], [TITLES[key] for key in _STYLE]
+        [-k for k in range(len(style))], [titles[key] for key in style]
     )
     return fig
 

@@ -84,7 +84,7 @@ def chart(
                 textcoords="offset points",
                 va="top",
                 color=INK,
-                fontsize=9,
+                fontsize=11,
             )
         for item in items:
             _draw(ax, item)

@@ -178,7 +178,26 @@ def test_a_grid_with_a_label_too_many_or_too_few_is_refused(labels):
         )  # fmt: skip
 
 
+def test_a_figure_shrinks_as_far_as_its_letters_can_be_read():
+    """On a phone (366 px of text) a narrow one fits, a wide one scrolls."""
+    for points, least in ((417.6, 345), (518.4, 429)):
+        shown = page._inline(f'<svg width="{points}pt"></svg>', "alt")
+        assert f"min-width:{least}px" in shown
+
+
 # --- tables and sentences -------------------------------------------------
+
+
+def test_a_column_without_a_name_has_no_header_cell():
+    """An empty header says nothing to who hears the table."""
+    shown = page.table([["a", 1]], header=["", "n"], caption="c", numbers=[1])
+    head = '<tr><td></td><th class="number" scope="col">n</th></tr>'
+    assert f"<thead>{head}</thead>" in shown.html
+    grid = page.images(
+        [torch.zeros(1, 1, 2, 2)], row_labels=["a"], column_labels=["b"],
+        alt="grid", caption="c",
+    )  # fmt: skip
+    assert '<thead><tr><td></td><th scope="col">b</th></tr>' in grid.html
 
 
 def test_a_table_escapes_what_it_is_given():
@@ -193,7 +212,7 @@ def test_a_table_escapes_what_it_is_given():
     assert '<th scope="col">&lt;i&gt;</th>' in shown.html
     assert "<figcaption>say &quot;x&quot; &lt; y</figcaption>" in shown.html
     assert 'aria-label="say &quot;x&quot; &lt; y"' in shown.html
-    assert 'tabindex="0" role="region"' in shown.html
+    assert 'tabindex="0" role="group"' in shown.html
     ElementTree.fromstring(shown.html)
     assert repr(shown).splitlines() == [
         'say "x" < y', "<i> | n", "<script> | a & b", "bold | 3",

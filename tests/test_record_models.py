@@ -58,7 +58,7 @@ def test_the_list_names_every_sweep(made, capsys):
     record_models.main(["--list"])
     names = capsys.readouterr().out.split()
     assert {name.split("/")[0] for name in names} == {
-        "training-cifar10", "training-imagenette", "judges",
+        "training-cifar10", "training-imagenette", "judges", "aligned",
         "sizes-mnist", "sizes-cifar10",
     }  # fmt: skip
     assert made == []

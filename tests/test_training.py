@@ -156,10 +156,13 @@ def plain_one_cycle(update, total, peak):
 
 
 def plain_batch(params, images, labels, recipe, eps, noise):
-    """The images that a batch is trained on, for the first four methods."""
+    """The images that a batch is trained on, for the first five methods."""
     clean = images.numpy()
     if recipe.method == "standard":
         return clean
+    if recipe.method == "gaussian":
+        draw = torch.randn(images.shape, generator=noise, dtype=images.dtype)
+        return clean + eps * draw.numpy()
     kept = len(clean) // 2 if recipe.method == "half" else 0
     start = norms.random_in_ball(images[kept:], eps, recipe.norm, noise)
     x = clean[kept:]
@@ -329,7 +332,7 @@ def test_passes_are_counted_for_every_method():
         _, (row,) = train(x, y, recipe, progress=False, classes=2, features=4)
         passes[method] = row["forwards"], row["backwards"]
     assert passes == {
-        "standard": (10, 10), "random": (10, 10),
+        "standard": (10, 10), "random": (10, 10), "gaussian": (10, 10),
         "adversarial": (10 * 4, 10 * 4), "half": (10 + 3 * 5, 10 + 3 * 5),
         "free": (10 * 3, 10 * 3),
         # crafting: the clean answers and 3 steps; then clean and moved

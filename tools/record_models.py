@@ -31,6 +31,7 @@ def points() -> dict:
         "training-cifar10": experiments.CIFAR10_POINTS,
         "training-imagenette": experiments.IMAGENETTE_POINTS,
         "judges": experiments.JUDGES,
+        "aligned/networks": experiments.NOISY_POINTS,
     }
     found = {
         f"{folder}/{name}": (point, experiments.train_and_attack)

@@ -1,0 +1,52 @@
+// Small helps for readers, on every page.
+//
+// What is wider than the page scrolls inside its own box: code, formulas,
+// tables, figures. Here such a box becomes reachable with the Tab key, from
+// where the arrow keys move it, and only while there is something to scroll.
+(() => {
+  const boxes = "article :is(pre, figure, mjx-container, .book-wide, "
+    + ".book-scroll, .cell_output .output, [data-scrolls], "
+    + ".pst-scrollable-table-container)";
+
+  const update = () => {
+    // the theme cuts what does not fit of a formula in a line of text
+    for (const part of document.querySelectorAll("article span.math")) {
+      const formula = part.querySelector("mjx-container");
+      part.classList.toggle(
+        "book-wide", formula?.offsetWidth > part.clientWidth + 1);
+    }
+    for (const box of document.querySelectorAll(boxes)) {
+      const scrolls = box.scrollWidth > box.clientWidth + 1
+        && ["auto", "scroll"].includes(getComputedStyle(box).overflowX);
+      if (scrolls && !box.hasAttribute("tabindex")) {
+        box.tabIndex = 0;
+        box.dataset.scrolls = "";
+      } else if (!scrolls && "scrolls" in box.dataset) {
+        box.removeAttribute("tabindex");
+        delete box.dataset.scrolls;
+      }
+    }
+  };
+
+  // When all is drawn, unfolded or turned round.
+  let waiting = 0;
+  const later = () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(update);
+  };
+  addEventListener("load", () => {
+    new ResizeObserver(later).observe(document.body);
+    window.MathJax?.startup?.promise.then(later);
+  });
+  addEventListener("toggle", later, true);
+})();
+
+// From a folder a page cannot read another one, so a search shows no lines of
+// the pages it finds; and the pack of the book is not in the pack.
+if (location.protocol === "file:") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+  addEventListener("DOMContentLoaded", () => {
+    for (const link of document.querySelectorAll(".btn-download-book-button"))
+      link.closest("li").remove();
+  });
+}
