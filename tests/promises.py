@@ -367,7 +367,7 @@ def climbs_to_the_exact_optimum_of_a_target(climb, norm: str):
                 model(z)[0, y[i]] - model(z)[0, target[i]]
                 for z in (x[i : i + 1], last[i : i + 1], exact)
             )
-            assert float((after - best) / (before - best)) < SHORT[norm], k
+            assert ((after - best) / (before - best)).item() < SHORT[norm], k
 
 
 def keeps_the_worst_point_of_each_climb(climb, norm: str):
