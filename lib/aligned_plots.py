@@ -64,8 +64,7 @@ def together(records: Mapping[str, Record]) -> Figure:
             panel.set_xlim(-5, 118)
             panel.margins(y=0.15)
             panel.set_title(NAMES[name])
-            panel.set_xlabel("robust at l2 radius "
-                             f"{ball['eps']:.3g}, per cent")  # fmt: skip
+            panel.set_xlabel(f"robust, l2 {ball['eps']:.3g}, per cent")
     panels[0].set_ylabel("own less another's edges")
     return fig
 

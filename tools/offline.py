@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 from importlib.metadata import distribution
+from logging import WARNING, getLogger
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -97,6 +98,7 @@ def private_use(sheet: str) -> set[int]:
 
 def cut_font(source: Path, target: Path, codes: set[int]) -> None:
     """Write the font ``source`` with the characters ``codes`` only."""
+    getLogger("fontTools").setLevel(WARNING)  # it tells every table it cuts
     options = subset.Options(flavor="woff", layout_features=[])
     font = subset.load_font(source, options)
     font.recalcTimestamp = False  # the same book gives the same bytes
