@@ -16,7 +16,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from . import attacks, checkpoints, evaluation, large, results, seeing
+from . import (
+    attacks,
+    checkpoints,
+    evaluation,
+    large,
+    results,
+    saliency,
+    seeing,
+)
 
 NETWORKS = "aligned/networks"  # records of experiments.NOISY_POINTS
 
@@ -77,52 +85,6 @@ DRAWN = {
 }
 
 
-class Noisy(nn.Module):
-    """A network that looks at images through fresh Gaussian noise.
-
-    ``sigma`` is the deviation in every pixel; the noise is not cut to the
-    range of pixels, as in training with the method ``gaussian``.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        sigma: float,
-        generator: torch.Generator | None = None,
-    ) -> None:
-        super().__init__()
-        self.model, self.sigma = model, sigma
-        self.generator = generator
-        self.train(model.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        noise = torch.randn(
-            x.shape, generator=self.generator, device=x.device, dtype=x.dtype
-        )
-        return self.model(x + self.sigma * noise)
-
-
-def smoothed(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    sigma: float,
-    samples: int,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Gradient of the mean loss of ``model`` over noise of ``sigma``.
-
-    ``x`` (n, ...) in [0, 1], ``y`` (n,); returns a tensor shaped like
-    ``x``, estimated from ``samples`` draws.
-    """
-    noisy = Noisy(model, sigma, generator)
-    total = torch.zeros_like(x)
-    for _ in range(samples):
-        total += attacks.input_gradient(noisy, x, y)
-    return total / samples
-
-
 def gradients(settings: Aligned, x: Tensor, y: Tensor) -> seeing.Gradients:
     """Label, network and loss gradient on ``x`` (n, c, h, w).
 
@@ -144,9 +106,9 @@ def gradients(settings: Aligned, x: Tensor, y: Tensor) -> seeing.Gradients:
             (f"{label}, smoothed", model), (f"standard, {label}", standard),
         ):  # fmt: skip
             draw = torch.Generator(x.device).manual_seed(settings.seed)
-            yield name, net, smoothed(
+            yield name, net, saliency.smooth_gradient(
                 net, x, y, sigma=record.settings["recipe"]["eps"],
-                samples=settings.samples, generator=draw,
+                samples=settings.samples, generator=draw, box=False,
             )  # fmt: skip
 
 

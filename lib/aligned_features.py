@@ -114,7 +114,7 @@ def measure(settings: Inverting) -> results.Outcome:
     )
     start = (0.5 + 0.1 * noise).clamp(0, 1)
     values: dict = {"n": len(x), "inverted": {}}
-    arrays = {"images": seeing.in_bytes(x[:SHOWN])}
+    arrays = {"images": results.in_bytes(x[:SHOWN])}
     for label, model in _networks(settings, x.device):
         inner = features(model)
         with torch.no_grad():
@@ -123,7 +123,7 @@ def measure(settings: Inverting) -> results.Outcome:
         with torch.no_grad():
             reached = inner(back)
         values["inverted"][label] = _compared(x, back, goal, reached)
-        arrays[f"inverted-{label}"] = seeing.in_bytes(back[:SHOWN])
+        arrays[f"inverted-{label}"] = results.in_bytes(back[:SHOWN])
     return results.Outcome(values, arrays, part.describe())
 
 
@@ -139,21 +139,15 @@ def _networks(
 
 
 def _compared(x: Tensor, back: Tensor, goal: Tensor, reached: Tensor) -> dict:
-    alike = likeness(back, x)
+    alike, mean = likeness(back, x), results.mean_and_error
     own, other = alike.diagonal(), alike.roll(1, 1).diagonal()
     size = goal.norm(dim=1).clamp_min(1e-12)
     best = alike.argmax(dim=1) == torch.arange(len(x), device=x.device)
     return {
-        "own": _mean(own), "other": _mean(other), "excess": _mean(own - other),
-        "distance": _mean((back - x).flatten(1).norm(dim=1)),
-        "distance_other": _mean((back - x.roll(1, 0)).flatten(1).norm(dim=1)),
+        "own": mean(own), "other": mean(other), "excess": mean(own - other),
+        "distance": mean((back - x).flatten(1).norm(dim=1)),
+        "distance_other": mean((back - x.roll(1, 0)).flatten(1).norm(dim=1)),
         "first": int(best.sum()), "total": len(x),
-        "features": _mean((reached - goal).norm(dim=1) / size),
-        "features_other": _mean((goal.roll(1, 0) - goal).norm(dim=1) / size),
+        "features": mean((reached - goal).norm(dim=1) / size),
+        "features_other": mean((goal.roll(1, 0) - goal).norm(dim=1) / size),
     }  # fmt: skip
-
-
-def _mean(values: Tensor) -> dict:
-    values = values.double()
-    error = float(values.std()) / len(values) ** 0.5
-    return {"mean": float(values.mean()), "error": error}

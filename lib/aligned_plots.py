@@ -11,7 +11,11 @@ from .evaluation import Accuracy
 from .results import Record
 from .seeing_plots import NAMES, TITLES
 
-NOISES = ("noise 0.25", "noise 0.5", "noise 1")
+NOISES = tuple(
+    dict.fromkeys(
+        label for each in aligned.ALIGNED.values() for label, _ in each.noisy
+    )
+)
 _SIGMAS = {label: label.replace("noise", "σ =") for label in NOISES}
 LABELS = (
     TITLES

@@ -225,14 +225,15 @@ def fgsm(
 
 
 def input_gradient(
-    model: Model, x: Tensor, y: Tensor, *, loss: str = "ce"
+    model: Model, x: Tensor, y: Tensor, *, loss: str = "ce", box: bool = True
 ) -> Tensor:
     """Gradient of each image's loss with respect to its pixels.
 
-    ``x`` (n, ...) in [0, 1], ``y`` (n,); returns a tensor shaped like ``x``.
-    The loss is summed over the batch, so a row does not depend on the rest.
+    ``x`` (n, ...) in [0, 1], or any numbers where ``box`` is false; ``y``
+    (n,). Returns a tensor shaped like ``x``. The loss is summed over the
+    batch, so a row does not depend on the rest.
     """
-    check_images(x)
+    check_images(x, box=box)
     check_labels(y, len(x))
     return _gradient(model, x, y, _objective(loss, targeted=False))[1]
 

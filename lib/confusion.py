@@ -7,7 +7,6 @@ gradient step, many. Here they meet on the same images of the same model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -69,11 +68,12 @@ def measure(settings: Confusion) -> results.Outcome:
             loss = F.cross_entropy(logits, y, reduction="none")
             row = {
                 "model": name, "norm": norm, "eps": eps, "way": way,
-                "loss": _mean(loss), "n": len(y),
+                "loss": results.mean_and_error(loss), "n": len(y),
                 "correct": int((logits.argmax(dim=1) == y).sum()),
             }  # fmt: skip
             if before is not None:
-                row |= {"milder": milder, "more": _mean(loss - before)}
+                more = results.mean_and_error(loss - before)
+                row |= {"milder": milder, "more": more}
             rows.append(row)
             if way != "shift":  # not in the ball: beside the ladder
                 before, milder = loss, way
@@ -119,9 +119,3 @@ def orders(record: results.Record) -> tuple[int, int, int, int]:
         sum(step["mean"] > 1.96 * step["error"] for step in steps),
         len(steps), sum(shift > noise for shift, noise in pairs), len(pairs),
     )  # fmt: skip
-
-
-def _mean(values: Tensor) -> dict:
-    """Mean over images and its standard error."""
-    error = float(values.std()) / math.sqrt(len(values))
-    return {"mean": float(values.mean()), "error": error}

@@ -126,7 +126,7 @@ def measure(settings: Large) -> results.Outcome:
             name: _right(judge(x), y) for name, judge in judges.items()
         },
     }  # fmt: skip
-    arrays = {"images": _bytes(x[:SHOWN])}
+    arrays = {"images": results.in_bytes(x[:SHOWN])}
     ends: dict[str, tuple[Tensor, Tensor]] = {}
     for label, name in settings.trained:
         model, _ = checkpoints.load(name, device=device)
@@ -139,7 +139,7 @@ def measure(settings: Large) -> results.Outcome:
                 {"model": label, "eps": eps, "loss": loss,
                  **_right(logits, y)}
             )  # fmt: skip
-            pictures.append(_bytes(x_adv[:SHOWN]))
+            pictures.append(results.in_bytes(x_adv[:SHOWN]))
             top = logits.softmax(1)[:SHOWN].max(dim=1)
             told.append(
                 {"answers": top.indices.tolist(),
@@ -274,7 +274,3 @@ def _shown_walk(judge: Judge, x: Tensor, far: Tensor, frames: int) -> dict:
 def _right(logits: Tensor, y: Tensor) -> dict:
     right = int((logits.argmax(dim=1) == y).sum())
     return {"correct": right, "total": len(y)}
-
-
-def _bytes(x: Tensor) -> Tensor:
-    return (x * 255).round().to(torch.uint8).cpu()

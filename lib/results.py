@@ -67,6 +67,18 @@ class Outcome:
     data: dict = field(default_factory=dict)
 
 
+def in_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1] as records keep them: bytes, on the CPU."""
+    return (images * 255).round().to(torch.uint8).cpu()
+
+
+def mean_and_error(values: Tensor) -> dict:
+    """``mean`` of ``values`` (n,) and its standard ``error``, n >= 2."""
+    values = values.double()
+    error = float(values.std()) / len(values) ** 0.5
+    return {"mean": float(values.mean()), "error": error}
+
+
 def load_or_run(
     name: str,
     settings: Any,

@@ -91,19 +91,24 @@ def smooth_gradient(
     sigma: float,
     samples: int,
     generator: torch.Generator | None = None,
+    box: bool = True,
 ) -> Tensor:
     """Mean gradient over noisy copies: SmoothGrad (Smilkov et al., 2017).
 
     Gaussian noise of deviation ``sigma`` on images ``x`` (n, ...) in
-    [0, 1], cut to that range; returns a tensor shaped like ``x``.
+    [0, 1], cut to that range; returns a tensor shaped like ``x``. Without
+    ``box`` the noise is left as drawn: the gradient of the loss averaged
+    over noise, as smoothed classifiers have it (Cohen et al., 2019).
     """
     total = torch.zeros_like(x)
     for _ in range(samples):
         noise = torch.randn(
             x.shape, generator=generator, device=x.device, dtype=x.dtype
         )
-        noisy = (x + sigma * noise).clamp(0, 1)
-        total += attacks.input_gradient(model, noisy, y)
+        noisy = x + sigma * noise
+        if box:
+            noisy = noisy.clamp(0, 1)
+        total += attacks.input_gradient(model, noisy, y, box=box)
     return total / samples
 
 

@@ -87,7 +87,7 @@ def observe(
     part = images(dataset, n)
     x, y = part.x_test, part.y_test
     values: dict = {"measures": {}, "right": {}, "n": len(y)}
-    arrays = {"images": in_bytes(x[:SHOWN])}
+    arrays = {"images": results.in_bytes(x[:SHOWN])}
     base: dict[str, Tensor] = {}
     for label, model, grad in gradients(x, y):
         seen = _measures(x, grad, dataset == "mnist")
@@ -151,8 +151,3 @@ def _summary(values: Tensor, base: Tensor) -> dict:
         "more": float(gap.mean()), "more_error": float(gap.std()) / root,
         "larger": float(((gap > 0) + 0.5 * (gap == 0)).double().mean()),
     }  # fmt: skip
-
-
-def in_bytes(x: Tensor) -> Tensor:
-    """Images in [0, 1] as records keep them: bytes, on the CPU."""
-    return (x * 255).round().to(torch.uint8).cpu()

@@ -210,7 +210,8 @@ class SizeGrid:
     def spent(self, way: str, ball: Ball | None, n: int) -> dict:
         """What the training of one model took, mean over seeds.
 
-        ``passes`` forwards and backwards of an image, ``cpu_seconds``.
+        ``passes``: forwards and backwards of one image, both counted;
+        ``cpu_seconds``: of the processor, evaluation left out.
         """
         values = [record.values for record in self.at(way, ball, n)]
         passes = [sum(each["passes"].values()) for each in values]

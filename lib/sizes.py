@@ -220,11 +220,14 @@ class Mistakes:
 
 
 def pictures(settings: Mistakes) -> results.Outcome:
-    """The test images of ``rows``: ``labels``, and ``images`` as bytes."""
+    """The test images of ``rows``: labels, and the array ``images``.
+
+    ``images`` is (k, c, h, w), in bytes.
+    """
     found = data.load(settings.dataset, quiet=True)
     part = found.take(1, settings.n_test)
     rows = torch.tensor(settings.rows)
-    images = (part.x_test[rows] * 255).round().to(torch.uint8)
+    images = results.in_bytes(part.x_test[rows])
     return results.Outcome(
         {"labels": part.y_test[rows].tolist()}, {"images": images},
         part.describe(),
@@ -307,7 +310,7 @@ def _seen(model: nn.Module, part: data.Data, recipe: Recipe) -> Tensor:
     x, y = part.x_train[:SHOWN], part.y_train[:SHOWN]
     noise = torch.Generator(x.device).manual_seed(recipe.seed)
     images = perturb(model, x, y, recipe, recipe.eps, noise)
-    return (images * 255).round().to(torch.uint8).cpu()
+    return results.in_bytes(images)
 
 
 _MNIST = Recipe(

@@ -20,6 +20,7 @@ from lib import (
     ledger,
     models,
     paper,
+    saliency,
     seeing,
     seeing_ledger,
 )
@@ -95,8 +96,8 @@ def test_large_perturbations_are_those_of_the_chapter_on_them():
 def test_smoothing_is_the_mean_over_noise_that_is_not_cut():
     model = models.build("small_cnn", seed=0).eval()
     x, y = torch.rand(3, 1, 28, 28, generator=seeded()), torch.arange(3)
-    found = aligned.smoothed(
-        model, x, y, sigma=0.7, samples=2, generator=seeded(4)
+    found = saliency.smooth_gradient(
+        model, x, y, sigma=0.7, samples=2, generator=seeded(4), box=False
     )
     draw, total = seeded(4), torch.zeros_like(x)
     for _ in range(2):
@@ -106,7 +107,9 @@ def test_smoothing_is_the_mean_over_noise_that_is_not_cut():
         )
         total += torch.autograd.grad(loss, far)[0]
     assert torch.allclose(found, total / 2, atol=1e-6)
-    plain = aligned.smoothed(model, x, y, sigma=0.0, samples=2)
+    plain = saliency.smooth_gradient(
+        model, x, y, sigma=0.0, samples=2, box=False
+    )
     assert torch.allclose(plain, attacks.input_gradient(model, x, y))
     assert not torch.allclose(found, plain, atol=1e-3)
 
@@ -164,8 +167,8 @@ def test_the_control_smooths_the_standard_network_as_much(made):
         for label, net, grad in aligned.gradients(settings, x, y)
     }
     net, grad = found["standard, noise 0.5"]
-    by_hand = aligned.smoothed(
-        net, x, y, sigma=0.5, samples=3, generator=seeded()
+    by_hand = saliency.smooth_gradient(
+        net, x, y, sigma=0.5, samples=3, generator=seeded(), box=False
     )
     assert torch.allclose(grad, by_hand)
     assert net is found["standard"][0]
