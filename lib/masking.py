@@ -9,6 +9,7 @@ asks for answers only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def measure(settings: Masking) -> results.Outcome:
     }
     rows = []
     for norm, eps in settings.balls:
-        ball = {"norm": norm, "eps": eps}
+        ball: dict[str, Any] = {"norm": norm, "eps": eps}
         points = {
             label: climbed(model, x, y, settings, **ball)
             for label, model in networks.items()
@@ -153,3 +154,28 @@ def survivors(
 
 def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return evaluation.predict(model, x).argmax(dim=1) == y
+
+
+# --- reading the records ---------------------------------------------------
+
+Case = tuple[str, str, float]  # network, norm and eps
+
+
+def by_case(record: results.Record) -> dict[Case, dict[str, dict[str, Any]]]:
+    """The rows of a record by network and ball, then by attack."""
+    found: dict[Case, dict[str, dict[str, Any]]] = {}
+    for row in record.values["rows"]:
+        case = row["model"], row["norm"], row["eps"]
+        found.setdefault(case, {})[row["attack"]] = row
+    return found
+
+
+def gained(rows: dict[str, dict[str, Any]]) -> float:
+    """Share of images that fall only to more steps and starts of PGD."""
+    few, hardest = rows["few"], rows["restarts"]
+    return (few["correct"] - hardest["correct"]) / few["total"]
+
+
+def blind(rows: dict[str, dict[str, Any]]) -> int:
+    """The most images that one attack of ``BLIND`` found and PGD did not."""
+    return max(rows[attack]["only"] for attack in BLIND)
