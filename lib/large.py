@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,6 +104,30 @@ def ascend(
     )  # fmt: skip
 
 
+def noise_as_long(
+    x: Tensor, length: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Images (n, ...) with noise that is ``length`` (n,) long in l2.
+
+    A random direction for each image, followed until the perturbation has
+    that length *after* it is cut to [0, 1]: on digits the cut takes much of
+    it. Where no multiple is long enough, the longest is taken.
+    """
+    away = random_in_ball(x, 1.0, "l2", generator)
+    shape = (-1, *[1] * (x.dim() - 1))
+
+    def cut(scale: Tensor) -> Tensor:
+        return (x + scale.view(shape) * away).clamp(0, 1)
+
+    low, high = torch.zeros_like(length), torch.full_like(length, 1e4)
+    for _ in range(50):  # halves the interval; lengths grow with the scale
+        middle = (low + high) / 2
+        short = (cut(middle) - x).flatten(1).norm(dim=1) < length
+        low = torch.where(short, middle, low)
+        high = torch.where(short, high, middle)
+    return cut(low)
+
+
 def measure(settings: Large) -> results.Outcome:
     """Attack every network at every radius, and let every judge look.
 
@@ -119,7 +145,7 @@ def measure(settings: Large) -> results.Outcome:
     part = found.take(1, min(settings.n, len(found.y_test)), 0).to(device)
     x, y = part.x_test, part.y_test
     judges = judges_of(settings, found, device)
-    values: dict = {
+    values: dict[str, Any] = {
         "n": len(y), "curve": [], "verdicts": {}, "interpolation": {},
         "shown": {}, "walks": {}, "labels": y[:SHOWN].tolist(),
         "judges": {
@@ -151,9 +177,8 @@ def measure(settings: Large) -> results.Outcome:
     # as long as the attacks, in a direction of no meaning; the class asked
     # for is the one that the l2-trained network was led to
     noise = torch.Generator(device).manual_seed(settings.seed)
-    away = random_in_ball(x, 1.0, "l2", noise)
-    away *= settings.eps / away.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    ends["noise"] = (x + away).clamp(0, 1), ends["l2"][1]
+    length = torch.full((len(x),), settings.eps).to(x)
+    ends["noise"] = noise_as_long(x, length, noise), ends["l2"][1]
     for label, (far, new) in ends.items():
         moved = new != y
         chosen = x[moved], far[moved], y[moved], new[moved]
@@ -178,9 +203,7 @@ def judges_of(
     judges: dict[str, Judge] = {}
     for label, name in settings.judges:
         model, _ = checkpoints.load(name, device=device)
-        judges[label] = lambda z, net=model: evaluation.predict(
-            net, z
-        ).softmax(dim=1)
+        judges[label] = partial(_shares, model)
     if settings.neighbours:
         known = found.to(device)
         judges["neighbours"] = lambda z: neighbours(
@@ -188,6 +211,10 @@ def judges_of(
             len(found.classes),
         )  # fmt: skip
     return judges
+
+
+def _shares(model: nn.Module, x: Tensor) -> Tensor:
+    return evaluation.predict(model, x).softmax(dim=1)
 
 
 def neighbours(
@@ -210,7 +237,7 @@ def neighbours(
 
 def judged(
     judge: Judge, x: Tensor, far: Tensor, y: Tensor, new: Tensor
-) -> dict:
+) -> dict[str, Any]:
     """What a judge says of the images ``far`` that a network calls ``new``.
 
     ``agrees`` counts images whose likeliest class is ``new``, ``old`` those
@@ -231,7 +258,7 @@ def judged(
 
 def walked(
     judge: Judge, x: Tensor, far: Tensor, y: Tensor, new: Tensor, frames: int
-) -> dict:
+) -> dict[str, Any]:
     """A judge's shares on the straight line from ``x`` to ``far``.
 
     ``old`` and ``new``: mean share of the two classes at each frame;
@@ -261,7 +288,9 @@ def line(x: Tensor, far: Tensor, frames: int) -> list[Tensor]:
     return [x + t * (far - x) for t in steps]
 
 
-def _shown_walk(judge: Judge, x: Tensor, far: Tensor, frames: int) -> dict:
+def _shown_walk(
+    judge: Judge, x: Tensor, far: Tensor, frames: int
+) -> dict[str, Any]:
     """The judge's answer and its share, for each frame and picture."""
     tops = [judge(z).max(dim=1) for z in line(x, far, frames)]
     return {
@@ -271,6 +300,6 @@ def _shown_walk(judge: Judge, x: Tensor, far: Tensor, frames: int) -> dict:
     }  # fmt: skip
 
 
-def _right(logits: Tensor, y: Tensor) -> dict:
+def _right(logits: Tensor, y: Tensor) -> dict[str, Any]:
     right = int((logits.argmax(dim=1) == y).sum())
     return {"correct": right, "total": len(y)}

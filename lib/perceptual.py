@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import aligned_features, checkpoints, large, results, seeing
-from .norms import random_in_ball
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,8 @@ def measure(settings: Distances) -> results.Outcome:
         model, _ = checkpoints.load(name, device=x.device)
         ends[label] = large.ascend(model, x, y, settings.eps, settings.steps)
     draw = torch.Generator(x.device).manual_seed(settings.seed)
-    away = random_in_ball(x, 1.0, "l2", draw)
     length = (ends["standard"] - x).flatten(1).norm(dim=1)
-    scale = length / away.flatten(1).norm(dim=1).clamp_min(1e-12)
-    ends["noise"] = (x + scale.view(-1, 1, 1, 1) * away).clamp(0, 1)
+    ends["noise"] = large.noise_as_long(x, length, draw)
     with torch.no_grad():
         own = inner(x)
         unit = typical(own, y)

@@ -56,6 +56,21 @@ def test_neighbours_vote_with_their_labels():
     assert many[:2].tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
 
 
+def test_noise_keeps_its_length_where_pixels_end():
+    digits = (torch.rand(5, 1, 28, 28, generator=seeded()) > 0.8).float()
+    length = torch.tensor([0.0, 0.5, 2.0, 4.0, 6.0])
+    far = large.noise_as_long(digits, length, seeded())
+    assert float(far.min()) >= 0 and float(far.max()) <= 1
+    found = (far - digits).flatten(1).norm(dim=1)
+    assert torch.allclose(found, length, rtol=1e-4, atol=1e-4)
+    again = large.noise_as_long(digits, length, seeded())
+    assert torch.equal(far, again)
+    assert not torch.equal(far, large.noise_as_long(digits, length))
+    # all pixels at an end: no more than one each
+    most = large.noise_as_long(digits, torch.full((5,), 99.0), seeded())
+    assert float((most - digits).flatten(1).norm(dim=1).max()) < 28.001
+
+
 def test_a_verdict_counts_and_averages():
     seen = large.judged(
         shares(lambda v: two(1 - v, 0.6 * v)), X, FAR, OLD, NEW
@@ -216,10 +231,11 @@ def test_panels_show_the_pictures_they_name(outcome, given):
     settings, _, _, seen = outcome
     record = Record("large/x", {}, seen.values, arrays=seen.arrays)
     closer.perturbed(record, settings, CLASSES)
-    for (i, j), panel in given["panels"].items():
-        label = settings.trained[i][0]
-        shown = given["tiles"][list(panel.rows[0].tiles)]
-        assert torch.equal(shown, record.arrays[f"seen-{label}"][j])
+    for (*networks, j), panel in given["panels"].items():
+        for i, row in zip(networks, panel.rows, strict=True):
+            label = settings.trained[i][0]
+            shown = given["tiles"][list(row.tiles)]
+            assert torch.equal(shown, record.arrays[f"seen-{label}"][j])
     closer.between(record, settings, CLASSES, judge="robust", title="judge")
     start = record.arrays["images"] / 255
     for (i, j), panel in given["panels"].items():
@@ -234,13 +250,16 @@ def test_a_reader_can_drag_eps(outcome):
     record = Record("large/x", {}, seen.values, arrays=seen.arrays)
     page = closer.perturbed(record, settings, CLASSES)
     found = panels(page)
-    assert len(found) == 2 * 2  # networks and radii
+    assert len(found) == 2 * 2 * 2  # above, below and radii
     x, y = made.take(1, 30, 0).x_test, made.take(1, 30, 0).y_test
     far = large.ascend(networks["b"], x, y, 0.2, 4)[: large.SHOWN]
     answers = networks["b"](far).argmax(1)
-    sentence, (label, _, captions, bars) = found[-1]
+    sentence, (label, _, captions, bars), (other, *_) = found[5]
     wrong = int((answers != y[: large.SHOWN]).sum())
-    assert f"gets {wrong} of 8" in sentence and "l2" in label
+    assert "l2" in label and "standard" in other
+    assert f"the {label.split(',')[0]} gets {wrong} of 8" in sentence
+    assert sentence.count("gets") == 2
+    assert found[-1][0].count("gets") == 1, "the same network twice"
     for caption, old, new in zip(
         captions, y.tolist(), answers.tolist(), strict=False
     ):
