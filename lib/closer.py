@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -20,40 +21,38 @@ from .size_readings import Ball, SizeGrid
 def perturbed(
     record: Record, settings: Large, classes: Sequence[str]
 ) -> Html:
-    """Drag eps, choose a network: pictures, its answers, its confidence."""
+    """Drag eps for two networks side by side: pictures, answers, confidence.
+
+    The reader chooses the networks; the first is the standard one at the
+    start, the second the last of ``settings.trained``.
+    """
     labels = [label for label, _ in settings.trained]
-    truth = [classes[y] for y in record.values["labels"]]
+    rows = {
+        (i, j): _attacked(record, settings, classes, i, j)
+        for i in range(len(labels))
+        for j in range(len(settings.radii))
+    }
     panels = {}
-    for i, label in enumerate(labels):
+    for first, second in product(range(len(labels)), repeat=2):
         for j, eps in enumerate(settings.radii):
-            told = record.values["shown"][label][j]
-            first = (i * len(settings.radii) + j) * len(truth)
-            said = [classes[answer] for answer in told["answers"]]
-            wrong = sum(a != b for a, b in zip(said, truth, strict=True))
-            row = Row(
-                f"{TITLES[label]} network, eps = {eps:g}",
-                tuple(range(first, first + len(truth))),
-                tuple(
-                    f"{old} → {new}" if old != new else old
-                    for old, new in zip(truth, said, strict=True)
-                ),
-                tuple(told["confidence"]),
+            shown = list(dict.fromkeys((first, second)))
+            told = "; ".join(rows[i, j][1] for i in shown)
+            panels[first, second, j] = Panel(
+                (rows[first, j][0], rows[second, j][0]),
+                f"At eps = {eps:g} {told}.",
             )
-            panels[i, j] = Panel(
-                (row,),
-                f"The {TITLES[label]} network gets {wrong} of "
-                f"{len(truth)} pictures wrong at eps = {eps:g}.",
-            )
+    networks = tuple(TITLES[label] for label in labels)
     return explorer(
-        title="Large perturbations",
+        title="Large perturbations of two networks",
         alt="Pictures that were changed to raise a network's loss, with the "
-        "network's answer and its confidence under each.",
+        "network's answer and its confidence under each; one row for each "
+        "of two networks.",
         caption="Drag eps: the pictures of the robust networks turn into "
         "other classes, those of the standard network get noisy. The bar is "
         "the confidence of the network that was attacked.",
         choices=(
-            Choice("network", tuple(TITLES[x] for x in labels), kind="radio",
-                   start=len(labels) - 1),
+            Choice("above", networks, kind="radio"),
+            Choice("below", networks, kind="radio", start=len(labels) - 1),
             Choice("eps, l2 radius", tuple(f"{e:g}" for e in settings.radii)),
         ),
         tiles=torch.cat(
@@ -62,6 +61,31 @@ def perturbed(
         panels=panels,
         lossy=True,
     )  # fmt: skip
+
+
+def _attacked(
+    record: Record, settings: Large, classes: Sequence[str], i: int, j: int
+) -> tuple[Row, str]:
+    """The pictures of network ``i`` at radius ``j``, and a clause on them."""
+    label, eps = settings.trained[i][0], settings.radii[j]
+    truth = [classes[y] for y in record.values["labels"]]
+    told = record.values["shown"][label][j]
+    said = [classes[answer] for answer in told["answers"]]
+    wrong = sum(a != b for a, b in zip(said, truth, strict=True))
+    first = (i * len(settings.radii) + j) * len(truth)
+    row = Row(
+        f"{TITLES[label]} network, eps = {eps:g}",
+        tuple(range(first, first + len(truth))),
+        tuple(
+            f"{old} → {new}" if old != new else old
+            for old, new in zip(truth, said, strict=True)
+        ),
+        tuple(told["confidence"]),
+    )
+    return row, (
+        f"the {TITLES[label]} network gets {wrong} of {len(truth)} pictures "
+        "wrong"
+    )
 
 
 def between(

@@ -23,9 +23,11 @@ import shutil
 import sys
 import tarfile
 import urllib.request
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -34,6 +36,9 @@ from torchvision import datasets
 from tqdm.auto import tqdm
 
 from . import runs
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MNIST_CLASSES = tuple("0123456789")
 CIFAR10_CLASSES = (
@@ -61,7 +66,7 @@ class Data:
     real: bool = True
     complete: bool = True
 
-    def describe(self) -> dict:
+    def describe(self) -> dict[str, Any]:
         """What a record keeps of the data: names, counts, fingerprint."""
         digest = hashlib.sha256()
         for part in (self.x_train, self.y_train, self.x_test, self.y_test):
@@ -99,14 +104,33 @@ class Data:
 
     def to(self, device: torch.device | str) -> Data:
         """The same data with its tensors on ``device``."""
-        moved = (
-            part.to(device)
-            for part in (self.x_train, self.y_train, self.x_test, self.y_test)
-        )
-        return Data(
-            self.name, *moved, self.classes, self.source, self.real,
-            self.complete,
+        return replace(
+            self,
+            x_train=self.x_train.to(device), y_train=self.y_train.to(device),
+            x_test=self.x_test.to(device), y_test=self.y_test.to(device),
         )  # fmt: skip
+
+
+def picture(path: str | Path, side: int) -> Tensor:
+    """A picture file as the networks see one: (1, 3, side, side) in [0, 1].
+
+    The largest square in its middle, in colour, reduced with smoothing.
+    Raises ``FileNotFoundError`` where there is no such file, ``ValueError``
+    where it is no picture.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"no picture at {path}; on Colab upload it first (the folder "
+            "icon on the left), then give its name"
+        )
+    try:
+        with Image.open(path) as file:
+            upright = ImageOps.exif_transpose(file)
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not a picture that can be read") from None
+    return _scale(_square(upright, side))[None]
 
 
 def subset(total: int, n: int, seed: int) -> Tensor:
@@ -195,7 +219,9 @@ def _mnist(root: Path, source: str) -> Data:
     for train in (True, False):
         part = datasets.MNIST(root, train=train)
         parts += [_scale(part.data)[:, None], part.targets]
-    return Data("mnist", *parts, MNIST_CLASSES, f"the full MNIST {source}")
+    x, y, x_test, y_test = parts
+    words = f"the full MNIST {source}"
+    return Data("mnist", x, y, x_test, y_test, MNIST_CLASSES, words)
 
 
 def _cifar10(root: Path, source: str) -> Data:
@@ -204,34 +230,37 @@ def _cifar10(root: Path, source: str) -> Data:
         part = datasets.CIFAR10(root, train=train)
         pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
         parts += [_scale(pixels).contiguous(), torch.tensor(part.targets)]
+    x, y, x_test, y_test = parts
     words = f"the full CIFAR-10 {source}"
-    return Data("cifar10", *parts, CIFAR10_CLASSES, words)
+    return Data("cifar10", x, y, x_test, y_test, CIFAR10_CLASSES, words)
 
 
 def _imagenette64(root: Path, source: str) -> Data:
     folder = root / "imagenette64"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing")
-    parts, classes = [], ()
+    parts: list[Tensor] = []
+    classes: tuple[str, ...] = ()
     for split in ("train", "val"):
         images = datasets.ImageFolder(folder / split)
         classes = tuple(images.classes)
-        pixels = [_square64(image) for image, _ in images]
+        pixels = [_square(image, 64) for image, _ in images]
         parts += [_scale(torch.stack(pixels)), torch.tensor(images.targets)]
+    x, y, x_test, y_test = parts
+    words = f"Imagenette at 64 px {source}"
     return Data(
-        "imagenette64", *parts, classes, f"Imagenette at 64 px {source}",
-        complete=False,
-    )  # fmt: skip
+        "imagenette64", x, y, x_test, y_test, classes, words, complete=False
+    )
 
 
-def _square64(image) -> Tensor:
-    """Centre square of a PIL image at 64 x 64, as bytes (3, 64, 64)."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    box = (left, top, left + side, top + side)
-    small = image.convert("RGB").resize((64, 64), box=box)
+def _square(image: Image.Image, side: int) -> Tensor:
+    """Centre square of a PIL image, reduced to bytes (3, side, side)."""
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    box = (left, top, left + short, top + short)
+    small = image.convert("RGB").resize((side, side), box=box)
     flat = torch.frombuffer(bytearray(small.tobytes()), dtype=torch.uint8)
-    return flat.view(64, 64, 3).permute(2, 0, 1)
+    return flat.view(side, side, 3).permute(2, 0, 1)
 
 
 # --- downloading ----------------------------------------------------------
@@ -397,7 +426,9 @@ def _unpack(archive: Path, folder: Path) -> None:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as out:
-                shutil.copyfileobj(tar.extractfile(member), out)
+                source = tar.extractfile(member)
+                assert source is not None, "a regular file has content"
+                shutil.copyfileobj(source, out)
 
 
 # --- the embedded defaults ------------------------------------------------
@@ -452,10 +483,10 @@ def _stand_in(name: str, classes: tuple[str, ...], side: int) -> Data:
     )  # fmt: skip
 
 
-_READERS = {
+_READERS: dict[str, Callable[[Path, str], Data]] = {
     "mnist": _mnist, "cifar10": _cifar10, "imagenette64": _imagenette64,
 }  # fmt: skip
-_EMBEDDED = {
+_EMBEDDED: dict[str, Callable[[], Data]] = {
     "mnist": _embedded_mnist,
     "cifar10": lambda: _stand_in("cifar10", CIFAR10_CLASSES, 32),
     "imagenette64": lambda: _stand_in(
@@ -476,7 +507,7 @@ def flip_and_shift(
     its own draw, in one batched operation.
     """
     n, c, h, w = x.shape
-    options = {"generator": generator, "device": x.device}
+    options: dict[str, Any] = {"generator": generator, "device": x.device}
     flip = torch.rand(n, 1, 1, 1, **options) < 0.5
     x = torch.where(flip, x.flip(3), x)
     padded = torch.nn.functional.pad(x, (pad,) * 4, mode="reflect")

@@ -2,11 +2,14 @@
 // folded, the answers; see lib/quiz.py.
 (() => {
   const start = (form) => {
-    const { answers, tail, chance } =
+    const { answers, tail, chance, passed, missed } =
       JSON.parse(form.querySelector('script[type="application/json"]')
         .textContent);
     const said = form.querySelector("[role=status]");
-    const marks = [...form.querySelectorAll("[data-mark]")];
+    const parts = (name) => [...form.querySelectorAll(`[data-${name}]`)];
+    // a mark for each question; in quizzes in words also a reason, and what
+    // to read after a wrong answer
+    const marks = parts("mark"), whys = parts("why"), reads = parts("read");
 
     const score = () => {
       const given = answers.map((_, i) => form.elements[`question${i}`].value);
@@ -21,9 +24,12 @@
       right.forEach((good, i) => {
         marks[i].textContent = good ? "✔ right" : "✘ wrong";
       });
-      said.textContent = `${count} of ${answers.length} right. Guessing `
-        + `gives ${chance} on average, and at least ${count} in ${tail[count]} `
-        + "of all attempts.";
+      whys.forEach((why) => { why.hidden = false; });
+      reads.forEach((read, i) => { read.hidden = right[i]; });
+      const comment = !tail ? (count < answers.length ? missed : passed)
+        : `Guessing gives ${chance} on average, and at least ${count} in `
+          + `${tail[count]} of all attempts.`;
+      said.textContent = `${count} of ${answers.length} right. ${comment}`;
     };
 
     form.querySelector("[data-needs-script]").hidden = false;
@@ -34,6 +40,7 @@
     form.addEventListener("reset", () => {
       said.textContent = "";
       marks.forEach((mark) => { mark.textContent = ""; });
+      whys.forEach((why) => { why.hidden = true; });
     });
   };
 

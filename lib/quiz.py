@@ -1,8 +1,9 @@
-"""A quiz about pictures that scores itself in the page, without a kernel.
+"""Quizzes that score themselves in the page, without a kernel.
 
 Native radio buttons, one question each; a short script counts the right
-answers and says what guessing would have given. Without scripts the answers
-can be unfolded.
+answers. A quiz about pictures says what guessing would have given; a quiz in
+words gives reasons and places to read. Without scripts the answers can be
+unfolded.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -77,27 +80,80 @@ def quiz(
         f"{k + 1}: {_LETTERS[question.answer]}"
         for k, question in enumerate(questions)
     )
-    files = {
-        kind: (_HERE / name).read_text(encoding="utf-8")
-        for kind, name in (
-            ("shared", "controls.css"), ("style", "quiz.css"),
-            ("script", "quiz.js"),
+    form = _form(title, f"<p>{escape(alt)}</p>{fields}", f"<p>{told}</p>",
+                 book)  # fmt: skip
+    return Html(_as_figure(form, caption), f"{title}. Answers: {told}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One question in words, with answers to choose from.
+
+    ``why`` is the reason, a sentence; ``read`` is where to read about it:
+    words and an address. In all texts but the address `` `code` `` is set as
+    code.
+    """
+
+    words: str
+    right: str
+    wrong: tuple[str, ...]
+    why: str
+    read: tuple[str, str]
+
+    def __post_init__(self) -> None:
+        if not self.wrong or len({self.right, *self.wrong}) <= len(self.wrong):
+            raise ValueError(
+                f"needs one right answer and other ones: {self.words}"
+            )
+
+
+def choices(
+    questions: Sequence[Choice], *, title: str, passed: str, missed: str
+) -> Html:
+    """Questions in words, folded under ``title``.
+
+    The right answers stand at places that a hash of the questions chooses,
+    so that a rebuilt page asks the same, and never all at the same place.
+
+    Args:
+        questions: two or more, with equally many answers.
+        title: what is seen before it is unfolded.
+        passed: what is said where all answers are right.
+        missed: what is said where one is wrong or more are; below each of
+            these questions stands where to read.
+
+    Raises ``ValueError`` for less than two questions, or with unequal numbers
+    of answers.
+    """
+    numbers = {len(each.wrong) + 1 for each in questions}
+    if len(questions) < 2 or len(numbers) != 1:
+        raise ValueError(
+            "a quiz needs two or more questions with equally many answers"
         )
-    }  # fmt: skip
-    body = (
-        f'<form class="book-quiz" aria-label="{escape(title)}">'
-        f"<style>{files['shared']}{files['style']}</style>"
-        f"<p>{escape(alt)}</p>{fields}"
-        '<p class="controls" data-needs-script hidden>'
-        '<button type="submit">Score</button> '
-        '<button type="reset">Start again</button></p>'
-        '<p role="status" aria-live="polite"></p>'
-        f"<details><summary>Answers</summary><p>{told}</p></details>"
-        '<script type="application/json">'
-        f"{json.dumps(book, separators=(',', ':'))}</script>"
-        f"<script>{files['script']}</script></form>"
+    places = _places(questions, numbers.pop())
+    fields, told, plain = "", "", []
+    for k, (each, place) in enumerate(zip(questions, places, strict=True)):
+        letter = _LETTERS[place]
+        fields += _words_field(k, each, place)
+        told += (f"<li>{letter}, {_marked(each.right)}. {_marked(each.why)} "
+                 f"{_read(each)}</li>")  # fmt: skip
+        plain.append(f"{k + 1}: {letter}, {each.right}")
+    book = {"answers": places, "passed": passed, "missed": missed}
+    form = _form(title, fields, f"<ol>{told}</ol>", book)
+    return Html(
+        f'<details class="book-folded"><summary>{escape(title)}</summary>'
+        f"{form}</details>",
+        f"{title} Answers: " + "; ".join(plain),
     )
-    return Html(_as_figure(body, caption), f"{title}. Answers: {told}")
+
+
+def _places(questions: Sequence[Choice], options: int) -> list[int]:
+    words = " ".join(each.words for each in questions)
+    while True:
+        places = order(len(questions), options, words)
+        if len(set(places)) > 1:
+            return places
+        words += "."  # another shuffle
 
 
 _LETTERS = "ABCDEFGH"
@@ -117,6 +173,55 @@ def _field(k: int, question: Question) -> str:
         f"<fieldset><legend>{k + 1}. {escape(question.words)} "
         f'<span data-mark aria-live="polite"></span></legend>'
         f'<div class="pictures">{pictures}</div></fieldset>'
+    )
+
+
+def _words_field(k: int, question: Choice, place: int) -> str:
+    """A question in words: a button before each answer, then the reason.
+
+    ``place``: where the right answer stands.
+    """
+    options = list(question.wrong)
+    options.insert(place, question.right)
+    labels = "".join(
+        f'<label><input type="radio" name="question{k}" value="{i}"> '
+        f"{_LETTERS[i]}. {_marked(option)}</label>"
+        for i, option in enumerate(options)
+    )
+    return (
+        f"<fieldset><legend>{k + 1}. {_marked(question.words)} "
+        f'<span data-mark aria-live="polite"></span></legend>{labels}'
+        f"<p data-why hidden>{_marked(question.why)} "
+        f"<span data-read>{_read(question)}</span></p></fieldset>"
+    )
+
+
+def _read(question: Choice) -> str:
+    words, address = question.read
+    return f'Read <a href="{escape(address)}">{escape(words)}</a>.'
+
+
+def _marked(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _form(title: str, fields: str, told: str, book: dict[str, Any]) -> str:
+    """A form with its style and script; ``told`` is the folded answers."""
+    shared, style, script = (
+        (_HERE / name).read_text(encoding="utf-8")
+        for name in ("controls.css", "quiz.css", "quiz.js")
+    )
+    return (
+        f'<form class="book-quiz" aria-label="{escape(title)}">'
+        f"<style>{shared}{style}</style>{fields}"
+        '<p class="controls" data-needs-script hidden>'
+        '<button type="submit">Score</button> '
+        '<button type="reset">Start again</button></p>'
+        '<p role="status" aria-live="polite"></p>'
+        f"<details><summary>Answers</summary>{told}</details>"
+        '<script type="application/json">'
+        f"{json.dumps(book, separators=(',', ':'))}</script>"
+        f"<script>{script}</script></form>"
     )
 
 

@@ -575,3 +575,39 @@ def test_augmentation_comes_from_the_generator_alone():
     )
     assert torch.equal(x, kept)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- a reader's own picture ------------------------------------------------
+
+
+def test_a_picture_is_its_middle_square(tmp_path):
+    wide = Image.new("RGB", (60, 20), (255, 0, 0))
+    wide.paste((0, 0, 255), (20, 0, 40, 20))  # the middle is blue
+    wide.save(tmp_path / "wide.png")
+    found = data.picture(tmp_path / "wide.png", 8)
+    assert found.shape == (1, 3, 8, 8)
+    assert float(found[:, 2].min()) > 0.9 and float(found[:, 1].max()) == 0
+    assert torch.equal(found[..., 2:6][:, 2], torch.ones(1, 8, 4))
+
+
+def test_a_picture_may_be_grey_or_lie_on_its_side(tmp_path):
+    grey = Image.new("L", (4, 4), 51)
+    grey.save(tmp_path / "grey.png")
+    assert torch.allclose(
+        data.picture(tmp_path / "grey.png", 4), torch.full((1, 3, 4, 4), 0.2)
+    )
+    photo = Image.new("RGB", (32, 32))
+    photo.paste((255, 255, 255), (0, 0, 32, 16))  # bright above
+    turned = Image.Exif()
+    turned[0x0112] = 3  # to be shown upside down
+    photo.save(tmp_path / "photo.jpg", exif=turned)
+    found = data.picture(tmp_path / "photo.jpg", 32)[0].mean((0, 2))
+    assert float(found[:8].max()) < 0.1 and float(found[-8:].min()) > 0.9
+
+
+def test_a_missing_or_broken_picture_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="upload"):
+        data.picture(tmp_path / "none.jpg", 32)
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(ValueError, match=r"text\.jpg is not a picture"):
+        data.picture(tmp_path / "text.jpg", 32)

@@ -167,6 +167,9 @@ async def _move(page, root, visit: Visit) -> None:
 
 async def _answer(page, form, visit: Visit) -> None:
     """Answer a quiz from the keyboard, score it, start again."""
+    for title in await form.locator("xpath=../summary").all():  # folded
+        await title.focus()
+        await page.keyboard.press("Enter")
     said = form.locator("[role=status]")
     for question in await form.locator("fieldset").all():
         await question.locator("input[type=radio]").first.focus()
