@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import visits
 import yaml
+from print_book import browser
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("BOOK_HTML", ROOT / "_build" / "html")).resolve()
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+BROWSER = browser()
 # Pages that hold nothing: the first one leads to book/index.html.
 REDIRECTS = {"index.html"}
 
@@ -38,7 +37,7 @@ def _missing() -> str:
     """Why the tests cannot run; empty where they can."""
     if BROWSER is None:
         return "no Chromium browser is on this machine (Debian: chromium)"
-    for package in ("playwright", "axe_playwright_python"):
+    for package in ("playwright", "axe_playwright_python", "pypdf"):
         if find_spec(package) is None:
             return (
                 f"{package} is not installed: "

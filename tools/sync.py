@@ -48,6 +48,16 @@ def address(root: Path) -> str:
     return url
 
 
+def site(root: Path) -> str:
+    """Where the built pages are on the web, with a final slash.
+
+    ``html.baseurl`` of ``_config.yml``, or GitHub's pages of the repository.
+    """
+    config = yaml.safe_load((root / "_config.yml").read_text("utf-8"))
+    own = config.get("html", {}).get("baseurl") or _forms(address(root))[2]
+    return f"{own.rstrip('/')}/"
+
+
 def address_in_cell(cell: str) -> str:
     """The address that the first cell clones, which is the one in force."""
     found = re.search(r'"(https://github\.com/[^"\s]+)"', cell)

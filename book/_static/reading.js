@@ -50,3 +50,14 @@ if (location.protocol === "file:") {
       link.closest("li").remove();
   });
 }
+
+// Paper is white: the light theme while a page is printed.
+(() => {
+  const root = document.documentElement.dataset;
+  let before;
+  addEventListener("beforeprint", () => {
+    before = root.theme;
+    root.theme = "light";
+  });
+  addEventListener("afterprint", () => { root.theme = before; });
+})();
