@@ -24,11 +24,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_arrays
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import __version__, runs
+from . import __version__, freshness, runs
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -48,12 +49,12 @@ class Record:
     """
 
     name: str
-    settings: dict
-    values: dict
-    cost: dict = field(default_factory=dict)
-    environment: dict = field(default_factory=dict)
-    code: dict = field(default_factory=dict)
-    data: dict = field(default_factory=dict)
+    settings: dict[str, Any]
+    values: dict[str, Any]
+    cost: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     arrays: dict[str, Tensor] = field(default_factory=dict, repr=False)
 
@@ -62,9 +63,9 @@ class Record:
 class Outcome:
     """What an experiment gives back to be recorded."""
 
-    values: dict
+    values: dict[str, Any]
     arrays: dict[str, Tensor] = field(default_factory=dict)
-    data: dict = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def in_bytes(images: Tensor) -> Tensor:
@@ -72,7 +73,7 @@ def in_bytes(images: Tensor) -> Tensor:
     return (images * 255).round().to(torch.uint8).cpu()
 
 
-def mean_and_error(values: Tensor) -> dict:
+def mean_and_error(values: Tensor) -> dict[str, Any]:
     """``mean`` of ``values`` (n,) and its standard ``error``, n >= 2."""
     values = values.double()
     error = float(values.std()) / len(values) ** 0.5
@@ -82,7 +83,7 @@ def mean_and_error(values: Tensor) -> dict:
 def load_or_run(
     name: str,
     settings: Any,
-    run: Callable[[Any], Outcome | dict],
+    run: Callable[[Any], Outcome | dict[str, Any]],
 ) -> Record:
     """The record ``name`` for these settings: read, or made by ``run``.
 
@@ -126,7 +127,7 @@ def load_or_run(
 def load_or_run_all(
     name: str,
     points: Mapping[str, Any],
-    run: Callable[[Any], Outcome | dict],
+    run: Callable[[Any], Outcome | dict[str, Any]],
 ) -> dict[str, Record]:
     """One record for each point: ``results/<name>/<point>.json``.
 
@@ -143,7 +144,7 @@ def load_or_run_all(
 
 
 def measure(
-    name: str, settings: Any, run: Callable[[Any], Outcome | dict]
+    name: str, settings: Any, run: Callable[[Any], Outcome | dict[str, Any]]
 ) -> Record:
     """The record of a run made now; no file is read or written.
 
@@ -262,13 +263,14 @@ def _read_arrays(path: Path, digest: str) -> dict[str, Tensor]:
     arrays = _arrays_path(path)
     if not arrays.exists():
         raise RecordError(f"{arrays} is missing; restore it with git")
-    if _sha256(arrays) != digest:
+    content = arrays.read_bytes()  # once: another process may replace it
+    if hashlib.sha256(content).hexdigest() != digest:
         raise RecordError(
             f"{arrays} is not the file its record describes (wrong SHA-256: "
             "truncated, or from another run); restore it with git"
         )
     try:
-        return load_file(arrays)
+        return load_arrays(content)
     except SafetensorError as error:
         raise RecordError(f"{arrays} is damaged: {error}") from error
 
@@ -282,7 +284,7 @@ def later(default: Any) -> Any:
     return field(default=default, metadata={"later": True})
 
 
-def _plain(settings: Any) -> dict:
+def _plain(settings: Any) -> dict[str, Any]:
     """Settings as plain JSON values, so that they compare with a file's."""
     return json.loads(json.dumps(_as_dict(settings)))
 
@@ -305,7 +307,9 @@ def _as_dict(value: Any) -> Any:
     return value
 
 
-def _same_settings(name: str, asked: dict, recorded: dict) -> None:
+def _same_settings(
+    name: str, asked: dict[str, Any], recorded: dict[str, Any]
+) -> None:
     if asked == recorded:
         return
     asked, recorded = _flat(asked), _flat(recorded)
@@ -322,18 +326,26 @@ def _same_settings(name: str, asked: dict, recorded: dict) -> None:
     )  # fmt: skip
 
 
-def _flat(tree: Any, prefix: str = "") -> dict:
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     """Nested settings as one level: ``{"recipe.eps": 0.3}``."""
     if not isinstance(tree, dict) or not tree:
         return {prefix: tree}
-    rows = {}
+    rows: dict[str, Any] = {}
     for key, value in tree.items():
         rows |= _flat(value, f"{prefix}.{key}" if prefix else key)
     return rows
 
 
-def _run(name: str, settings: Any, plain: dict, run: Callable) -> Record:
+def _run(
+    name: str,
+    settings: Any,
+    plain: dict[str, Any],
+    run: Callable[[Any], Outcome | dict[str, Any]],
+) -> Record:
     code = code_version()  # before the run: lib may be edited during it
+    if runs.mode() == "full":
+        made_of = freshness.made_of(run, plain, RESULTS)
+        code = code | ({"made_of": made_of} if made_of else {})
     wall, cpu = time.perf_counter(), time.process_time()
     outcome = run(settings)
     if not isinstance(outcome, Outcome):
@@ -350,7 +362,7 @@ def _run(name: str, settings: Any, plain: dict, run: Callable) -> Record:
     )  # fmt: skip
 
 
-def _sound(name: str, values: dict) -> dict:
+def _sound(name: str, values: dict[str, Any]) -> dict[str, Any]:
     """The values as a file would give them back; NaN is refused."""
     try:
         return json.loads(json.dumps(values, allow_nan=False))
@@ -361,7 +373,7 @@ def _sound(name: str, values: dict) -> dict:
         ) from error
 
 
-def environment() -> dict:
+def environment() -> dict[str, Any]:
     """Machine and versions, for a record."""
     device = runs.device()
     name = (
@@ -385,7 +397,7 @@ def _cpu_name() -> str:
 
 
 @cache
-def code_version() -> dict:
+def code_version() -> dict[str, Any]:
     """Version, git commit and a hash of ``lib`` (whatever git says).
 
     Read once, at the first run of a process: files that change afterwards

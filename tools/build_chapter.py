@@ -37,7 +37,9 @@ def main() -> int:
     out = ROOT / "_build" / "chapter"
     out.mkdir(parents=True, exist_ok=True)
     settings = out / "_config.yml"
-    settings.write_text(yaml.safe_dump(one_chapter(config, name, notebooks)))
+    settings.write_text(
+        yaml.safe_dump(one_chapter(config, name, notebooks)), "utf-8"
+    )
     start = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(ROOT)]
     command += ["--config", str(settings), "--path-output", str(out)]

@@ -1,0 +1,84 @@
+"""What the page about testing says is so, and the variants still fit."""
+
+import counts
+import pytest
+import variants
+from variants import VARIANTS, Variant
+
+from lib import results
+
+
+def test_every_fault_has_tests_that_are_there():
+    known = counts.functions(counts.ROOT / "tests")
+    for fault, tests in counts.FAULTS.items():
+        assert tests, fault
+        for name in tests:
+            assert name in known, f"{fault}: no test {name}"
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda each: each.name)
+def test_every_variant_still_fits_its_file(variant):
+    text = (variants.ROOT / variant.file).read_text("utf-8")
+    assert text.count(variant.old) == 1, "bring the patch up to date"
+    assert variant.old != variant.new
+    guard = variant.guard.partition("::")[0]
+    assert (variants.ROOT / guard).is_file()
+
+
+def test_the_page_shows_the_variants_and_faults_that_there_are():
+    if "how-tested" not in results.names(""):
+        pytest.skip("nothing is shown yet: run tools/counts.py --record")
+    held = results.load("how-tested").values
+    told = "run tools/counts.py --record"
+    shown = [(each["name"], each["guard"]) for each in held["variants"]]
+    assert shown == [(each.name, each.guard) for each in VARIANTS], told
+    assert all(each["caught"] for each in held["variants"])
+    assert list(held["faults"]) == list(counts.FAULTS), told
+    assert held["missing"] == list(counts.MISSING), told
+
+
+SCRIPT = "import sys\nfrom value import V\nprint('V is', V)\n"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A tree whose only check is red where V is not 1."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/value.py").write_text("V = 1\n")
+    (tmp_path / "tools/check.py").write_text(SCRIPT + "sys.exit(V != 1)\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sign", "message"),
+    [
+        ("V = 1", "V = 2", "V is 2", ""),
+        ("V = 1", "V = 1.0", "V is", "NOT NOTICED"),
+        ("V = 1", "V = 2", "V is 3", "red for another reason (exit 1)"),
+        ("V = 1", "V =", "V is", "red for another reason (exit 1)"),
+        ("V = 3", "V = 2", "V is 2", "the patch no longer applies"),
+        ("V", "W", "V is 2", "red for another reason"),
+    ],
+)
+def test_only_a_check_that_is_red_for_its_own_reason_counts(
+    tree, old, new, sign, message
+):
+    variant = Variant("v", "tools/value.py", old, new, "tools/check.py", sign)
+    said = variants.caught(variant, tree)
+    assert said.startswith(message) and bool(said) == bool(message)
+    assert (tree / "tools/value.py").read_text() == "V = 1\n", "put back"
+
+
+def test_a_check_that_is_red_by_itself_is_no_guard(tree):
+    variant = Variant("v", "tools/value.py", "1", "2", "tools/check.py", "V")
+    assert variants.sound([variant], tree) == []
+    (tree / "tools/value.py").write_text("V = 5\n")
+    assert "V is 5" in variants.sound([variant], tree)[0]
+
+
+def test_tests_notebooks_and_scripts_have_their_commands():
+    for guard, word in (
+        ("tools/a.py", "tools/a.py"), ("tests/a.py::b", "pytest"),
+        ("book/a.ipynb", "--nbmake"),
+    ):  # fmt: skip
+        assert word in variants.command([guard])

@@ -1,0 +1,204 @@
+"""List the records that a change of the code may have made stale.
+
+    python tools/stale.py            # all of them; fails if there are any
+    python tools/stale.py 'toy-*'    # of some
+
+A record is fresh if it was made with the code as it is now, or if somebody
+has vouched for it since: results/CODE.lock says who rests on which state of
+the code, what was computed again and what was taken on trust. To vouch,
+`make audit ONLY='toy-*' VOUCH='one sentence that says why'` computes a
+sample again and writes the file; it refuses where a number differs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lib import freshness
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = "CODE.lock"  # JSON, but not a record
+COUNTS = "how-tested.json"  # no experiment: what `make counts` counts
+# Which function made a record. The first pattern that fits counts.
+EXPERIMENTS = {
+    "training-mnist/*": "lib/experiments.py:train_and_attack",
+    "training-cifar10/*": "lib/experiments.py:train_and_attack",
+    "training-imagenette/*": "lib/experiments.py:train_and_attack",
+    "judges/*": "lib/experiments.py:train_and_attack",
+    "aligned/networks/*": "lib/experiments.py:train_and_attack",
+    "training-cost-mnist": "lib/experiments.py:training_cost",
+    "sizes-mnist/*": "lib/sizes.py:train_and_measure",
+    "sizes-cifar10/*": "lib/sizes.py:train_and_measure",
+    "sizes-mnist-mistakes": "lib/sizes.py:pictures",
+    "sizes-confusion": "lib/confusion.py:measure",
+    "gradients/*": "lib/seeing.py:measure",
+    "large/distances-*": "lib/perceptual.py:measure",
+    "large/masking-*": "lib/masking.py:measure",
+    "large/*": "lib/large.py:measure",
+    "aligned/large/*": "lib/large.py:measure",
+    "aligned/features-cifar10": "lib/aligned_features.py:measure",
+    "aligned/*": "lib/aligned.py:measure",
+    "toy-easy/weak-features": "lib/toy_experiments.py:weak_features",
+    "toy-tradeoff/cloud": "lib/toy_experiments.py:cloud",
+    "toy-tradeoff/frontier": "lib/toy_experiments.py:frontier",
+    "toy-training/svm": "lib/toy_experiments.py:svm",
+    "toy-training/adversarial": "lib/toy_experiments.py:adversarial",
+    "toy-training/transfer": "lib/toy_experiments.py:transfer",
+    "toy-training/noise": "lib/toy_experiments.py:noise",
+    "toy-training/lemmas": "lib/toy_experiments.py:lemmas",
+    "toy-pixels/linear": "lib/toy_pixels_experiments.py:linear_digits",
+    "toy-pixels/choices": "lib/toy_pixels_experiments.py:choices",
+    "toy-pixels/selection": "lib/toy_pixels_experiments.py:selected_pixels",
+    "toy-pixels/transfer": "lib/toy_pixels_experiments.py:transfer",
+    "toy-pixels/noise": "lib/toy_pixels_experiments.py:noise_pixels",
+    "toy-pixels/planted": "lib/toy_planted.py:networks",
+    "benchmarks/strength-*": "benchmarks/strength.py:measure",
+    "benchmarks/speed-growth": "benchmarks/speed.py:growth",
+    "benchmarks/speed-*": "benchmarks/speed.py:attacks",
+    "benchmarks/training-methods": "benchmarks/training.py:methods",
+    "benchmarks/training-race": "benchmarks/training.py:race",
+    "benchmarks/training-epoch": "benchmarks/training.py:epoch",
+    "benchmarks/training-many": "benchmarks/training.py:many",
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """One record: on what it rests now, and what has changed since.
+
+    ``changed`` names files and networks; it is empty for a fresh record.
+    ``how`` is ``"made"``, ``"vouched"`` or ``"stale"``.
+    """
+
+    name: str
+    family: str  # the pattern in EXPERIMENTS
+    content: dict
+    now: dict[str, str]
+    how: str
+    changed: tuple[str, ...] = ()
+
+
+def family_of(name: str) -> str:
+    """The pattern of ``EXPERIMENTS`` for a record; exits where none fits."""
+    for pattern in EXPERIMENTS:
+        if fnmatchcase(name, pattern):
+            return pattern
+    sys.exit(
+        f"results/{name}.json: nobody knows which function made it. Add its "
+        "name to EXPERIMENTS in tools/stale.py."
+    )
+
+
+def read_lock(root: Path = ROOT) -> dict[str, dict]:
+    """The vouchers of ``results/CODE.lock`` by family."""
+    file = root / "results" / LOCK
+    if not file.exists():
+        return {}
+    return json.loads(file.read_text("utf-8"))["vouched"]
+
+
+def states(root: Path = ROOT) -> dict[str, State]:
+    """Every committed record under its name, fresh or stale."""
+    folder, lock = root / "results", read_lock(root)
+    found = {}
+    for path in sorted(folder.rglob("*.json")):
+        name = path.relative_to(folder).as_posix().removesuffix(".json")
+        if path.name == COUNTS:
+            continue
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            sys.exit(f"{path} is damaged ({error}); restore it with git")
+        found[name] = _state(name, content, lock, root)
+    return {name: _downstream(each, found) for name, each in found.items()}
+
+
+def _state(name: str, content: dict, lock: dict, root: Path) -> State:
+    family = family_of(name)
+    place = EXPERIMENTS[family].split(":")
+    networks = freshness.weights_of(content["settings"], root / "results")
+    now = freshness.digests(*place, root) | networks
+    code = content["code"]
+    voucher = lock.get(family, {})
+    then = code.get("made_of")
+    if then == now:
+        return State(name, family, content, now, "made")
+    if code["lib_sha256"] in voucher.get("records_of", ()):
+        then = voucher["made_of"]
+    if then is None:
+        unknown = ("the code that it was made with is not known here",)
+        return State(name, family, content, now, "stale", unknown)
+    changed = _changes(then, now)
+    how = "stale" if changed else "vouched"
+    return State(name, family, content, now, how, changed)
+
+
+def _changes(then: dict, now: dict) -> tuple[str, ...]:
+    """What a record rests on that is not what it was.
+
+    A voucher names the networks of all its records, a record its own.
+    """
+    files = {name for name in then if name.endswith(".py")}
+    return tuple(
+        name for name in sorted(files | now.keys())
+        if then.get(name) != now.get(name)
+    )  # fmt: skip
+
+
+def _downstream(each: State, found: dict[str, State]) -> State:
+    """A record is stale too where a network that it rests on is."""
+    bad = tuple(
+        f"{name} (stale itself)" for name in each.now
+        if name in found and found[name].changed
+    )  # fmt: skip
+    if not bad:
+        return each
+    return State(
+        each.name, each.family, each.content, each.now, "stale",
+        each.changed + bad,
+    )  # fmt: skip
+
+
+@cache
+def _advice(family: str) -> str:
+    return (
+        f"  make audit ONLY='{family}' VOUCH='why no number changes'\n"
+        "  or delete these records and make them again (CONTRIBUTING.md)"
+    )
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    patterns = arguments or ["*"]
+    chosen = [
+        each for each in states(root).values()
+        if any(fnmatchcase(each.name, pattern) for pattern in patterns)
+    ]  # fmt: skip
+    groups: dict[tuple, list[str]] = {}
+    for each in chosen:
+        if each.changed:
+            key = each.family, each.changed
+            groups.setdefault(key, []).append(each.name)
+    for (family, changed), names in groups.items():
+        some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        print(f"{len(names)} stale: {some}\n  changed: {', '.join(changed)}")
+        print(_advice(family))
+    count = {
+        how: sum(each.how == how for each in chosen)
+        for how in ("made", "vouched", "stale")
+    }
+    print(
+        f"{len(chosen)} records: {count['made']} made with this code, "
+        f"{count['vouched']} vouched for, {count['stale']} stale"
+    )
+    return 1 if count["stale"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
