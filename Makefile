@@ -18,8 +18,12 @@ BROWSER_STAMP := $(VENV)/.browser-requirements-installed
 # Not the script in bin/: its first line breaks when the folder is moved.
 JB := $(PY) -c "from jupyter_book.cli.main import main; main()"
 HTML := _build/html
+PDF := _build/robustness-book.pdf
 LIVE := _build/live
 BUILD_FLAGS := -W --keep-going -n
+AT_ONCE = -n $(JOBS) --dist worksteal
+UNITS = env -u BOOK_RUN -u BOOK_DATA BOOK_OFFLINE=1 \
+	$(PY) -m pytest -q $(AT_ONCE)
 
 # How chapters run: recorded, smoke, colab or full (see README.md).
 BOOK_RUN ?= recorded
@@ -28,6 +32,8 @@ CHAPTER ?=
 MODELS ?=
 PART ?= 1/1
 PORT ?= 8000
+# Tests that run side by side; each process takes up to a gigabyte.
+JOBS ?= auto
 
 # Notebooks use this environment's kernel, not one registered elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -35,7 +41,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 # One thread for the pages and the tests: their small batches gain little from
 # a second one, and lose severalfold when the cores are busy with other work.
-book chapter serve test: export OMP_NUM_THREADS ?= 1
+book chapter serve test coverage: export OMP_NUM_THREADS ?= 1
 
 # The pages are the same with and without a network; BOOK_OFFLINE=0 lets them
 # download the full data sets. Recording always may.
@@ -60,15 +66,28 @@ book: $(STAMP)  ## execute every chapter and build the pages
 .PHONY: test
 test: $(STAMP)  ## run the unit tests, then every chapter (small)
 	@echo "Unit tests"
-	@env -u BOOK_RUN -u BOOK_DATA BOOK_OFFLINE=1 $(PY) -m pytest -q tests
+	@$(UNITS) --durations=10 tests
 	@echo "Every chapter on the smoke preset"
 	@env -u BOOK_DATA BOOK_RUN=smoke BOOK_OFFLINE=1 \
-		$(PY) -m pytest -q --nbmake --nbmake-timeout=120 --durations=0 \
-		--durations-min=1 book
+		$(PY) -m pytest -q $(AT_ONCE) --nbmake --nbmake-timeout=120 \
+		--durations=0 --durations-min=1 book
+
+.PHONY: coverage
+coverage: $(STAMP)  ## branches of lib that the unit tests take (at least 95 %)
+	@rm -rf _build/coverage && mkdir -p _build/coverage
+	@$(UNITS) --cov --cov-report=term-missing tests
+
+.PHONY: types
+types: $(STAMP)  ## check the types of lib
+	@$(PY) -m mypy
 
 .PHONY: browser
 browser: $(STAMP) $(BROWSER_STAMP)  ## test the built pages in Chromium (after make book)
 	@$(PY) -m pytest -q tests_browser
+
+.PHONY: pdf
+pdf: $(STAMP) $(BROWSER_STAMP)  ## print the built book into one PDF (after make book; needs Chromium)
+	@$(PY) tools/print_book.py $(HTML) $(PDF)
 
 .PHONY: chapter
 chapter: $(STAMP)  ## build one page: make chapter CHAPTER=training
@@ -93,6 +112,23 @@ else
 	@$(call need_chapter,record)
 	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
 endif
+
+# Which records to audit, how long, and why they still hold (see tools/audit.py).
+ONLY ?= *
+MINUTES ?= 5
+VOUCH ?=
+
+.PHONY: stale
+stale: $(STAMP)  ## list the records that a change of the code made stale
+	@$(PY) tools/stale.py "$(ONLY)"
+
+.PHONY: audit
+audit: $(STAMP)  ## compute a random sample of recorded numbers again
+	@$(PY) tools/audit.py --only "$(ONLY)" --minutes $(MINUTES) --vouch "$(VOUCH)"
+
+.PHONY: variants
+variants: $(STAMP)  ## break a copy of the repository in many ways; every one has to be noticed
+	@$(PY) tests_variants/variants.py
 
 .PHONY: sheets
 sheets: $(STAMP)  ## copies of the chapters without solutions, for a class

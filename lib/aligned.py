@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -140,7 +141,7 @@ def _robust(
     ball: tuple[str, float],
     protocol: str,
     generator: torch.Generator,
-) -> dict:
+) -> dict[str, Any]:
     norm, eps = ball
     seen = evaluation.robust_accuracy(
         model, *images, eps=eps, norm=norm, protocol=protocol,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -113,7 +114,7 @@ def measure(settings: Inverting) -> results.Outcome:
         x.shape, generator=draw, device=x.device, dtype=x.dtype
     )
     start = (0.5 + 0.1 * noise).clamp(0, 1)
-    values: dict = {"n": len(x), "inverted": {}}
+    values: dict[str, Any] = {"n": len(x), "inverted": {}}
     arrays = {"images": results.in_bytes(x[:SHOWN])}
     for label, model in _networks(settings, x.device):
         inner = features(model)
@@ -138,7 +139,9 @@ def _networks(
     yield "random", fresh.to(device).eval()
 
 
-def _compared(x: Tensor, back: Tensor, goal: Tensor, reached: Tensor) -> dict:
+def _compared(
+    x: Tensor, back: Tensor, goal: Tensor, reached: Tensor
+) -> dict[str, Any]:
     alike, mean = likeness(back, x), results.mean_and_error
     own, other = alike.diagonal(), alike.roll(1, 1).diagonal()
     size = goal.norm(dim=1).clamp_min(1e-12)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 from . import aligned, ledger, paper
 from .aligned_plots import LABELS
@@ -147,7 +148,9 @@ def _labels(name: str) -> dict[str, str]:
     return {"linf": "linf", "l2": "l2", "noise": aligned.SHOWN[name]}
 
 
-def _by_judges(old: dict, new: dict, count: str, noisy: str) -> list[tuple]:
+def _by_judges(
+    old: dict[str, Any], new: dict[str, Any], count: str, noisy: str
+) -> list[tuple[str, dict[str, Gap | None]]]:
     """For each judge its title and the gaps of a count."""
     rows = []
     for judge in old["standard"]:
@@ -186,7 +189,7 @@ def gradient_rows(records: Mapping[str, Record]) -> list[list[str]]:
     return rows
 
 
-def inverted_rows(inverted: Mapping[str, dict]) -> list[list[str]]:
+def inverted_rows(inverted: Mapping[str, dict[str, Any]]) -> list[list[str]]:
     """The table of inverted features, from ``aligned_features.measure``."""
     return [
         [

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -346,7 +347,9 @@ def _check_attack(
     return target
 
 
-def _autocast(precision: str, device: torch.device) -> AbstractContextManager:
+def _autocast(
+    precision: str, device: torch.device
+) -> AbstractContextManager[object]:
     """Half precision for the passes of the model, or nothing at all."""
     if precision == "float32":
         return nullcontext()
@@ -395,7 +398,11 @@ def _objective(
 
 
 def _gradient(
-    model: Model, x: Tensor, y: Tensor, objective: Callable, check: bool = True
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    objective: Callable[..., Any],
+    check: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Logits and the gradient of the objective to the input only.
 

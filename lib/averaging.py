@@ -22,8 +22,9 @@ class WeightAverage:
     Counters are copied.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+    def __init__(self, model: nn.Sequential, decay: float) -> None:
+        self.model = copy.deepcopy(model)
+        self.model.requires_grad_(False).eval()
         self.decay = decay
         self.updates = 0
 

@@ -8,6 +8,7 @@ smaller. Where this beats an attack with gradients, the gradients are masked.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,9 @@ def search(
     ignores small changes of a pixel, as one trained in an l-infinity ball
     may, answers a few hundred such queries with silence.
     """
-    settings = {"eps": eps, "norm": norm, "generator": generator}
+    settings: dict[str, Any] = {
+        "eps": eps, "norm": norm, "generator": generator,
+    }  # fmt: skip
     if norm != "l2":
         return square(model, x, y, queries=queries, **settings)
     few = min(queries, max(FEW, queries // 5))
@@ -76,18 +79,18 @@ def patches(
     check_labels(y, len(x))
     check_eps(eps)
     shape, x = x.shape[1:], _flat(x)
-    chance = {"generator": generator, "device": x.device}
+    chance: dict[str, Any] = {"generator": generator, "device": x.device}
     worst, lowest = x.clone(), _unseen(x)
     row = torch.arange(len(x), device=x.device)
     for _ in range(queries):
         many = PATCHES[int(torch.randint(len(PATCHES), (), **chance))]
         sides = [max(1, size // many) for size in x.shape[2:]]
-        spot = [
+        rows, columns = (
             _window(side, size, chance)
             for side, size in zip(sides, x.shape[2:], strict=True)
-        ]
+        )
         delta = torch.zeros_like(x[:1])
-        delta[(..., *spot)] = _signs((1, x.shape[1], 1, 1), x, chance)
+        delta[..., rows, columns] = _signs((1, x.shape[1], 1, 1), x, chance)
         trial = _into_box(x[row], _fit(delta, eps, "l2").expand_as(x[row]))
         _keep(model, trial.view(-1, *shape), y, row, worst, lowest)
         row = row[lowest[row] > 0]
@@ -135,7 +138,7 @@ def square(
     if queries < 1:
         raise ValueError(f"queries must be at least 1, not {queries}")
     shape, x = x.shape[1:], _flat(x)
-    chance = {"generator": generator, "device": x.device}
+    chance: dict[str, Any] = {"generator": generator, "device": x.device}
     if start is not None:
         worst = start.detach().view_as(x).clone()
     else:
@@ -191,24 +194,26 @@ def _fit(delta: Tensor, eps: float, norm: str) -> Tensor:
     return eps * steepest(delta, "l2")
 
 
-def _signs(shape: tuple[int, ...], like: Tensor, chance: dict) -> Tensor:
+def _signs(
+    shape: tuple[int, ...], like: Tensor, chance: dict[str, Any]
+) -> Tensor:
     return 2.0 * torch.randint(0, 2, shape, **chance).to(like.dtype) - 1
 
 
-def _window(side: int, total: int, chance: dict) -> slice:
+def _window(side: int, total: int, chance: dict[str, Any]) -> slice:
     """``side`` neighbours (at most all) somewhere in ``total``."""
     side = min(side, total)
     begin = int(torch.randint(0, total - side + 1, (), **chance))
     return slice(begin, begin + side)
 
 
-def _stripes(x: Tensor, eps: float, chance: dict) -> Tensor:
+def _stripes(x: Tensor, eps: float, chance: dict[str, Any]) -> Tensor:
     """Vertical stripes of +-eps, the start for l-infinity."""
     return eps * _signs((1, x.shape[1], 1, x.shape[3]), x, chance)
 
 
 def _repaint(
-    delta: Tensor, x: Tensor, eps: float, area: float, chance: dict
+    delta: Tensor, x: Tensor, eps: float, area: float, chance: dict[str, Any]
 ) -> Tensor:
     """One window, one sign for each channel (section 3.3)."""
     _, channels, height, width = delta.shape
@@ -230,7 +235,9 @@ def _hill(height: int, width: int, like: Tensor) -> Tensor:
     return hill / hill.norm()
 
 
-def _bump(height: int, width: int, like: Tensor, chance: dict) -> Tensor:
+def _bump(
+    height: int, width: int, like: Tensor, chance: dict[str, Any]
+) -> Tensor:
     """A hill beside a hollow, lying or standing by chance; length 1."""
     lying = bool(torch.randint(0, 2, (), **chance))
     if height == 1 or (lying and width > 1):
@@ -247,7 +254,7 @@ def _bump_rows(height: int, width: int, like: Tensor) -> Tensor:
     return both / both.norm()
 
 
-def _grid(x: Tensor, _eps: float, chance: dict) -> Tensor:
+def _grid(x: Tensor, _eps: float, chance: dict[str, Any]) -> Tensor:
     """Bumps side by side over the image, the start for l2."""
     _, channels, height, width = x.shape
     delta = torch.zeros_like(x[:1])
@@ -256,11 +263,13 @@ def _grid(x: Tensor, _eps: float, chance: dict) -> Tensor:
         for left in range(0, width, sides[1]):
             part = delta[:, :, top : top + sides[0], left : left + sides[1]]
             sign = _signs((1, channels, 1, 1), x, chance)
-            part += sign * _bump(*part.shape[2:], x, chance)
+            part += sign * _bump(part.shape[2], part.shape[3], x, chance)
     return delta
 
 
-def _move_mass(delta: Tensor, eps: float, area: float, chance: dict) -> Tensor:
+def _move_mass(
+    delta: Tensor, eps: float, area: float, chance: dict[str, Any]
+) -> Tensor:
     """Empty one window and spend its length in another (section 3.4)."""
     _, channels, height, width = delta.shape
     side = max(3, round(math.sqrt(area * height * width)))
@@ -277,7 +286,8 @@ def _move_mass(delta: Tensor, eps: float, area: float, chance: dict) -> Tensor:
     old = delta[spots[0]]
     size = old.norm(dim=(2, 3), keepdim=True).clamp_min(1e-12)
     sign = _signs((1, channels, 1, 1), delta, chance)
-    new = sign * _bump(*old.shape[2:], delta, chance) + old / size
+    bump = _bump(old.shape[2], old.shape[3], delta, chance)
+    new = sign * bump + old / size
     size = new.norm(dim=(2, 3), keepdim=True).clamp_min(1e-12)
     delta[spots[1]] = 0
     delta[spots[0]] = budget * new / size

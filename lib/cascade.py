@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -53,7 +54,7 @@ class Cascade:
         self.others = wrong.argsort(dim=1, descending=True)[:, :-1]
         self.rows = torch.empty(0, dtype=torch.long, device=x.device)
         self.done, self.seed, self.entered = 0, 0, False
-        self.log: list[dict] = []
+        self.log: list[dict[str, Any]] = []
         self.probe = {"tried": 0, "fooled": 0, "nearer": 0}
 
     @property
@@ -150,14 +151,15 @@ class Cascade:
             points[rows[new]] = point[new]
             seen[rows[new]] = near[new]
 
-    def describe(self, stages: tuple[Stage, ...]) -> list[dict]:
+    def describe(self, stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
         """A row for each stage: its settings, and what came of it."""
-        return [
-            {"kind": type(stage).__name__}
-            | json.loads(json.dumps(asdict(stage)))
-            | row
-            for stage, row in zip(stages, self.log, strict=True)
-        ]
+        rows = []
+        for stage, row in zip(stages, self.log, strict=True):
+            # every kind of stage is a dataclass
+            fields = asdict(stage)  # type: ignore[call-overload]
+            kind = {"kind": type(stage).__name__}
+            rows.append(kind | json.loads(json.dumps(fields)) | row)
+        return rows
 
     def save(self, path: Path, key: str, passes: Passes) -> None:
         """Write everything to ``path``, whole or not at all."""

@@ -66,7 +66,9 @@ def count_passes(model: nn.Module) -> Iterator[Passes]:
     def back(grad: Tensor) -> None:
         passes.backwards += len(grad)
 
-    def forward(_module: nn.Module, _inputs: tuple, output: Tensor) -> None:
+    def forward(
+        _module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
         passes.forwards += len(output)
         if output.requires_grad:
             output.register_hook(back)

@@ -26,9 +26,10 @@ import inspect
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
-from . import evaluation, models, states, streams, training
+from . import counting, evaluation, models, states, streams, training
 from ._checks import check_images, check_labels
 from ._memory import keep_freed_memory
 from .averaging import WeightAverage
@@ -105,8 +106,10 @@ class _Statistics:
         self.running = [
             part for each in layers
             for part in (each.running_mean, each.running_var)
+            if part is not None
         ]  # fmt: skip
-        self.all = self.running + [each.num_batches_tracked for each in layers]
+        counters = [each.num_batches_tracked for each in layers]
+        self.all = self.running + [c for c in counters if c is not None]
 
     def begin(self) -> None:
         self.before = [part.clone() for part in self.all]
@@ -137,7 +140,11 @@ class _Run:
     """
 
     def __init__(
-        self, job: Job, examples: Examples, world: World, options: dict
+        self,
+        job: Job,
+        examples: Examples,
+        world: World,
+        options: dict[str, Any],
     ):
         recipe, n = job.recipe, streams.count(examples)
         self.job, self.recipe, self.world, self.n = job, recipe, world, n
@@ -159,7 +166,7 @@ class _Run:
         self.noise = torch.Generator(world.device)
         self.update = 0
         self.last_eps = self.seconds = 0.0
-        self.history: list[dict] = []
+        self.history: list[dict[str, Any]] = []
         self.same = {  # what a saved state has to have in common
             "settings": asdict(job), "data": streams.fingerprint(examples),
         }  # fmt: skip
@@ -172,7 +179,9 @@ class _Run:
 
     def result(self) -> nn.Sequential:
         """What training has led to so far, in evaluation mode."""
-        return (self.average.model if self.average else self.net).eval()
+        model = self.average.model if self.average else self.net
+        model.eval()
+        return model
 
     def save(self, path: Path) -> None:
         """Write the state; all processes call this, the first one writes."""
@@ -218,10 +227,20 @@ def _averaging_gradients(net: nn.Module) -> nn.Module:
     known = inspect.signature(DistributedDataParallel).parameters
     newer = "forward_sync_buffers"  # its name in newer versions of torch
     name = newer if newer in known else "broadcast_buffers"
-    return DistributedDataParallel(net, **{name: False})
+    # one of two names, so no checker can follow
+    options: dict[str, Any] = {name: False}
+    return DistributedDataParallel(net, **options)
 
 
-def _optimiser(run: _Run) -> tuple:
+def _apart(model: nn.Module) -> AbstractContextManager[None]:
+    """The processes do not wait for each other inside."""
+    assert isinstance(model, DistributedDataParallel)
+    return model.no_sync()
+
+
+def _optimiser(
+    run: _Run,
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Optimiser and learning-rate schedule of the job."""
     job, recipe = run.job, run.recipe
     weights = run.net.parameters()
@@ -252,7 +271,7 @@ def fit(
     workers: int = 0,
     progress: bool = True,
     **options: int,
-) -> tuple[nn.Sequential, list[dict]]:
+) -> tuple[nn.Sequential, list[dict[str, Any]]]:
     """Train ``job.recipe``; every process of ``world`` calls this.
 
     Args:
@@ -281,7 +300,8 @@ def fit(
     if isinstance(examples, tuple):
         check_images(examples[0])
         check_labels(examples[1], len(examples[0]), options.get("classes", 10))
-        examples = tuple(part.to(world.device) for part in examples)
+        x, y = examples
+        examples = x.to(world.device), y.to(world.device)
     keep_freed_memory()
     run = _start(examples, job, world, state, options)
     labels, recipe = streams.labels(examples), job.recipe
@@ -308,7 +328,7 @@ def _start(
     job: Job,
     world: World,
     state: Path | None,
-    options: dict,
+    options: dict[str, Any],
 ) -> _Run:
     """A run at its beginning or where the state file left it."""
     if job.shards % world.size:
@@ -365,7 +385,7 @@ def _update(run: _Run, parts: list[tuple[Tensor, Tensor, float]]) -> None:
         run.statistics.rewind()
         wait = world.size > 1 and number < len(parts) - 1
         with (
-            run.model.no_sync() if wait else nullcontext(),
+            _apart(run.model) if wait else nullcontext(),
             evaluation.count_passes(run.net) as passes,
         ):
             loss, hits = _loss(run, x, y)
@@ -394,7 +414,7 @@ def _loss(run: _Run, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return loss, (logits.argmax(dim=1) == y).sum()
 
 
-def _row(run: _Run, held_out: Examples | None, workers: int) -> dict:
+def _row(run: _Run, held_out: Examples | None, workers: int) -> dict[str, Any]:
     """The line of the history for the epoch that has just ended."""
     loss, hits, seen, forwards, backwards = run.world.total(run.sums).tolist()
     row = {
@@ -424,7 +444,7 @@ def count_correct(
     eps: float = 0.0,
     norm: str = "linf",
     protocol: str = "quick",
-    batch_size: int = evaluation.BATCH,
+    batch_size: int = counting.BATCH,
     seed: int = 0,
     workers: int = 0,
 ) -> evaluation.Accuracy:

@@ -13,6 +13,7 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class RobustAccuracy:
 
     correct: Tensor = field(repr=False)
     x_adv: Tensor = field(repr=False)
-    attack: dict = field(repr=False)
+    attack: dict[str, Any] = field(repr=False)
     forwards: int = 0
     backwards: int = 0
     flags: tuple[Finding, ...] = ()
@@ -165,7 +166,7 @@ def robust_accuracy(
     )  # fmt: skip
 
 
-def _layout(model: nn.Module, x: Tensor) -> AbstractContextManager:
+def _layout(model: nn.Module, x: Tensor) -> AbstractContextManager[object]:
     """On a CPU images with several channels pass faster channels last."""
     if x.device.type == "cpu" and x.dim() == 4 and x.shape[1] > 1:
         return channels_last(model)
@@ -188,7 +189,7 @@ class _Keeper:
 
     def open(self, key: str) -> None:
         self.key = key
-        if self.path.exists():
+        if self.path is not None and self.path.exists():
             self.work.restore(self.path, key, self.passes)
 
     def __call__(self, now: bool = False) -> None:
@@ -199,7 +200,11 @@ class _Keeper:
 
 
 def _key(
-    model: nn.Module, x: Tensor, y: Tensor, settings: tuple, work: Cascade
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    settings: tuple[object, ...],
+    work: Cascade,
 ) -> str:
     """A hash of everything that the result depends on."""
     found = hashlib.sha256(json.dumps(settings).encode())

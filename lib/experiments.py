@@ -10,9 +10,11 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import data, evaluation, results, runs, training
 from .attacks import step_sizes
@@ -65,7 +67,11 @@ def train_and_attack(point: Point) -> results.Outcome:
     rows = data.subset(point.n_test, min(point.n_curve, point.n_test), 0)
     few = test[0][rows], test[1][rows]
 
-    def attack(images: tuple, pairs: tuple, quick: bool = False) -> list:
+    def attack(
+        images: tuple[Tensor, Tensor],
+        pairs: tuple[tuple[str, float], ...],
+        quick: bool = False,
+    ) -> list[dict[str, Any]]:
         return [
             _attack(model, images, pair, point.steps, noise, quick)
             for pair in pairs
@@ -181,7 +187,7 @@ def training_grid(plan: Plan) -> dict[str, Point]:
     return points
 
 
-def _counts(seen: Accuracy) -> dict:
+def _counts(seen: Accuracy) -> dict[str, Any]:
     return {"correct": seen.correct, "total": seen.total}
 
 
@@ -192,7 +198,7 @@ def _attack(
     steps: int,
     noise: torch.Generator,
     quick: bool,
-) -> dict:
+) -> dict[str, Any]:
     """Counts of one attack, with its settings and what it cost."""
     norm, eps = pair
     losses = ("ce",) if quick else ("ce", "margin")
@@ -213,7 +219,7 @@ def _attack(
     }  # fmt: skip
 
 
-def _resume_file(point: Point):
+def _resume_file(point: Point) -> Path | None:
     """Where a long run saves itself; none for a smoke run."""
     if runs.mode() == "smoke":
         return None
@@ -356,7 +362,9 @@ def training_cost(cost: Cost) -> results.Outcome:
     part = data.load("mnist", quiet=True).take(images, 1, cost.seed)
     part = part.to(device)
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    rows = {k: {"steps": k, "seconds": []} for k in (0, *cost.steps)}
+    rows: dict[int, dict[str, Any]] = {
+        k: {"steps": k, "seconds": []} for k in (0, *cost.steps)
+    }
     for turn in range(cost.rounds + 1):
         for k, row in rows.items():
             recipe = Recipe(
@@ -390,7 +398,7 @@ def overfitting_race(n_train: int = 3_000, epochs: int = 8) -> Race:
     The same number of updates and images for both; the history shows
     whether FGSM's accuracy on held-out images goes on to mean anything.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "epochs": epochs, "batch_size": 50, "lr": 5e-3, "validation": 500,
     }  # fmt: skip
     return Race(

@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,7 +106,7 @@ def explorer(
     caption: str,
     choices: tuple[Choice, ...],
     tiles: Tensor,
-    panels: Mapping[tuple[int, ...], Panel],
+    panels: Mapping[Any, Panel],
     tile_size: int = 56,
     lossy: bool = False,
 ) -> Html:
@@ -145,7 +146,7 @@ def explorer(
     where, kept = _distinct(tiles, [panels[key] for key in keys])
     sheet = _Sheet(kept, tile_size, lossy)
     start = tuple(c.start for c in choices)
-    book = {
+    book: dict[str, Any] = {
         "options": [c.options for c in choices],
         "columns": sheet.columns,
         "size": [sheet.width, sheet.height],
@@ -170,7 +171,12 @@ def _check_tiles(tiles: Tensor) -> None:
         )
 
 
-def _check_panels(choices, panels, keys, count: int) -> None:
+def _check_panels(
+    choices: tuple[Choice, ...],
+    panels: Mapping[Any, Panel],
+    keys: list[tuple[int, ...]],
+    count: int,
+) -> None:
     for key in keys:
         if key not in panels:
             said = ", ".join(
@@ -257,7 +263,7 @@ def _require_webp() -> None:
         )
 
 
-def _packed(panel: Panel, where: dict[int, int]) -> list:
+def _packed(panel: Panel, where: dict[int, int]) -> list[Any]:
     """A panel as the script reads it: sentence, then [label, tiles, ...]."""
     rows = []
     for row in panel.rows:
@@ -269,7 +275,14 @@ def _packed(panel: Panel, where: dict[int, int]) -> list:
     return [panel.sentence, *rows]
 
 
-def _body(title, alt, choices, sheet: _Sheet, first: list, book: dict) -> str:
+def _body(
+    title: str,
+    alt: str,
+    choices: tuple[Choice, ...],
+    sheet: _Sheet,
+    first: list[Any],
+    book: dict[str, Any],
+) -> str:
     shared, style, script = (
         (_HERE / name).read_text(encoding="utf-8")
         for name in ("controls.css", "explorer.css", "explorer.js")
@@ -305,7 +318,7 @@ def _body(title, alt, choices, sheet: _Sheet, first: list, book: dict) -> str:
     )
 
 
-def _words(panel: list) -> list[str]:
+def _words(panel: list[Any]) -> list[str]:
     return [
         word
         for _, _, *more in panel[1:]
@@ -338,7 +351,11 @@ def _input(choice: Choice, number: int) -> str:
 
 
 def _row(
-    sheet: _Sheet, label: str, tiles: list, captions=(), bars=()
+    sheet: _Sheet,
+    label: str,
+    tiles: list[int],
+    captions: Sequence[str] = (),
+    bars: Sequence[float] = (),
 ) -> str:
     cells = "".join(
         _cell(
@@ -354,7 +371,11 @@ def _row(
 
 
 def _cell(
-    sheet: _Sheet, label: str, tile: int, caption="", bar: float | None = None
+    sheet: _Sheet,
+    label: str,
+    tile: int,
+    caption: str = "",
+    bar: float | None = None,
 ) -> str:
     """One picture; ``explorer.js`` fills a copy of it in the same way."""
     share = "" if bar is None else f"{bar:g} %"

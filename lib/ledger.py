@@ -173,12 +173,14 @@ def _eps_values() -> Judgement:
     )
 
 
-VERDICTS = {
+VERDICTS: dict[bool | str | None, str] = {
     True: REPRODUCED, "partly": f"partly {REPRODUCED}", False: NOT, None: OPEN,
 }  # fmt: skip
 
 
-def _found(find: Callable[[], tuple]) -> Judgement:
+def _found(
+    find: Callable[[], tuple[str, bool | str | None, str]],
+) -> Judgement:
     """What a chapter's own judge has found: words, a verdict, the chapter."""
     ours, held, chapter = find()
     return Judgement(ours, VERDICTS[held], chapter)
@@ -206,7 +208,8 @@ JUDGES: dict[str, Callable[[], Judgement]] = {
     **{
         ident: partial(_found, find)
         for ident, find in (
-            *toy_ledger.FINDINGS.items(), *seeing_ledger.FINDINGS.items(),
+            *toy_ledger.FINDINGS.items(),
+            *seeing_ledger.FINDINGS.items(),
         )
     },
 }

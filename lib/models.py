@@ -16,12 +16,14 @@ from torch import Tensor, nn
 class Normalise(nn.Module):
     """``(x - mean) / std`` for each colour channel; pixels (n, c, h, w)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
-        shape = (1, len(mean), 1, 1)
-        mean, std = torch.tensor(mean).view(shape), torch.tensor(std)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std.view(shape), persistent=False)
+        for name, values in (("mean", mean), ("std", std)):
+            buffer = torch.tensor(values).view(1, len(mean), 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
@@ -73,6 +75,7 @@ def paper_cnn(classes: int = 10) -> nn.Sequential:
     for layer in model:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
+            assert layer.bias is not None, "both are built with one"
             nn.init.constant_(layer.bias, 0.1)
     return model
 

@@ -8,6 +8,7 @@ behind it. ``norm="linf"`` bounds its largest absolute entry by ``eps``,
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,7 +88,9 @@ def random_in_ball(
     """
     check_norm(norm)
     check_eps(eps)
-    options = {"generator": generator, "device": x.device, "dtype": x.dtype}
+    options: dict[str, Any] = {
+        "generator": generator, "device": x.device, "dtype": x.dtype,
+    }  # fmt: skip
     if norm == "linf":
         return (2 * torch.rand(x.shape, **options) - 1) * eps
     # direction from a Gaussian, radius from U^(1/dim): uniform in volume

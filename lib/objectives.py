@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +60,7 @@ def free(run: Run, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 
     def climb(grad: Tensor) -> None:
         step = run.recipe.step_size(eps) * steepest(grad, run.recipe.norm)
-        run.delta[: len(x)] = project(delta + step, eps, run.recipe.norm)
+        delta.copy_(project(delta + step, eps, run.recipe.norm))
 
     x_adv.register_hook(climb)
     logits = run.model(x_adv).float()
@@ -189,7 +189,7 @@ def shift(
     ``x``; returns a tensor shaped like ``x``.
     """
     n, _, height, width = x.shape
-    options = {"generator": generator, "device": x.device}
+    options: dict[str, Any] = {"generator": generator, "device": x.device}
     moved = torch.randint(0, 2 * pad + 1, (2, n, 1), **options)
     rows = moved[0] + torch.arange(height, device=x.device)
     columns = torch.arange(width, device=x.device).expand(n, -1)

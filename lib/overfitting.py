@@ -9,6 +9,8 @@ gradient step (catastrophic overfitting, Wong et al., 2020): a warning.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,7 +43,9 @@ def split(
     return (x[~kept_out], y[~kept_out]), (x[kept_out], y[kept_out])
 
 
-def inspect(model: nn.Module, images: Images, recipe: Recipe) -> dict:
+def inspect(
+    model: nn.Module, images: Images, recipe: Recipe
+) -> dict[str, Any]:
     """Accuracies on validation images: for a row of the history.
 
     ``validation_accuracy`` on clean images, ``validation_fgsm`` under one
@@ -51,7 +55,9 @@ def inspect(model: nn.Module, images: Images, recipe: Recipe) -> dict:
     """
     x, y = images
     noise = torch.Generator(x.device).manual_seed(recipe.seed)
-    ball = {"eps": recipe.eps, "norm": recipe.norm, "generator": noise}
+    ball: dict[str, Any] = {
+        "eps": recipe.eps, "norm": recipe.norm, "generator": noise,
+    }  # fmt: skip
     one_step = fgsm(
         model, x, y, step_size=1.25 * recipe.eps, random_start=True, **ball
     )
@@ -63,7 +69,7 @@ def inspect(model: nn.Module, images: Images, recipe: Recipe) -> dict:
     }
 
 
-def catastrophic(row: dict, recipe: Recipe, y: Tensor) -> bool:
+def catastrophic(row: dict[str, Any], recipe: Recipe, y: Tensor) -> bool:
     """Does the model withstand one step, and hardly anything else?
 
     True where FGSM leaves well more than the largest class of the
@@ -79,7 +85,7 @@ def catastrophic(row: dict, recipe: Recipe, y: Tensor) -> bool:
     return one_step > well_more and ten_steps < one_step / 5
 
 
-def advice(row: dict) -> str:
+def advice(row: dict[str, Any]) -> str:
     """What to tell about a row that is :func:`catastrophic`."""
     return (
         f"catastrophic overfitting at epoch {row['epoch']}: on images kept "
@@ -90,13 +96,13 @@ def advice(row: dict) -> str:
     )
 
 
-def best_epoch(history: list[dict]) -> int:
+def best_epoch(history: list[dict[str, Any]]) -> int:
     """Index of the first row with the largest ``validation_pgd``."""
     scores = [row["validation_pgd"] for row in history]
     return scores.index(max(scores))
 
 
-def has_stalled(history: list[dict], patience: int) -> bool:
+def has_stalled(history: list[dict[str, Any]], patience: int) -> bool:
     """Whether the last ``patience`` epochs have brought nothing better."""
     if not (patience and history):
         return False

@@ -13,6 +13,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -238,7 +239,7 @@ def _inline(svg: str, alt: str) -> str:
     )
 
 
-def _data_uri(image: Tensor, kind: str = "png", **options) -> str:
+def _data_uri(image: Tensor, kind: str = "png", **options: Any) -> str:
     """One image (channels, h, w), in [0, 1] or bytes, in a data URI.
 
     ``options``: those of Pillow for the format ``kind``.

@@ -11,6 +11,7 @@ part in the attack.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,7 @@ def measure(settings: Distances) -> results.Outcome:
             }
             for label, end in ends.items()
         }
-    found: dict = {}
+    found: dict[str, Any] = {}
     for label, each in seen.items():
         found[label] = {
             way: results.mean_and_error(values) for way, values in each.items()

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle
+from matplotlib.patches import Circle, Patch, Rectangle
 from torch import Tensor
 
 from .page import INK
@@ -45,7 +47,7 @@ LABELS = {
 }
 NORM_NAMES = {"linf": "l∞", "l2": "l2"}
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.titlecolor": INK,
     "font.size": 12.5, "axes.titlesize": 12.5, "legend.fontsize": 11,
@@ -78,7 +80,7 @@ def axes(
     return fig, list(panels)
 
 
-def styled() -> object:
+def styled() -> AbstractContextManager[None]:
     """Context manager with the book's style, for drawing on the axes.
 
     ``with plots.styled(): ax.plot(...); ax.legend()``
@@ -110,8 +112,8 @@ class Curve:
         """The colour of ``key``, ``tint`` of the way to its lightest."""
         full = to_rgb(COLORS[self.key])
         share = 0.55 * self.tint
-        mixed = to_hex([(1 - share) * part + share for part in full])
-        return mixed.upper()  # as COLORS has them
+        r, g, b = ((1 - share) * part + share for part in full)
+        return to_hex((r, g, b)).upper()  # as COLORS has them
 
 
 def lines(
@@ -148,7 +150,8 @@ def lines(
                 color=curve.color,
                 label=curve.label or LABELS[curve.key],
                 marker=MARKERS[curve.key]
-                if curve.marker is None else curve.marker,
+                if curve.marker is None
+                else curve.marker,
                 linestyle="--" if curve.dashed else "-",
                 clip_on=False,
                 zorder=3,
@@ -160,7 +163,14 @@ def lines(
             ax.set_title(title)
         if legend:
             ax.legend()
-    return ax.figure
+    return figure_of(ax)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that the panel ``ax`` belongs to."""
+    fig = ax.figure
+    assert isinstance(fig, Figure), "the book has no figures in figures"
+    return fig
 
 
 def legend_above(fig: Figure, ax: Axes) -> None:
@@ -173,9 +183,7 @@ def legend_above(fig: Figure, ax: Axes) -> None:
     widest = 0.6 + 0.085 * max(map(len, labels))
     columns = max(1, min(len(labels), int(fig.get_figwidth() / widest)))
     with styled():
-        fig.legend(
-            handles, labels, loc="outside upper center", ncols=columns
-        )
+        fig.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
 def signed_colors(values: Tensor, limit: float | None = None) -> Tensor:
@@ -205,7 +213,7 @@ def balls(eps: float = 0.3) -> Figure:
         with styled():
             if norm == "linf":
                 corner = (x[0] - eps, x[1] - eps)
-                shape = Rectangle(corner, 2 * eps, 2 * eps)
+                shape: Patch = Rectangle(corner, 2 * eps, 2 * eps)
                 step = (eps, eps)
             else:
                 shape = Circle(x, eps)
@@ -229,6 +237,8 @@ def balls(eps: float = 0.3) -> Figure:
     return fig
 
 
-def _arrow(ax: Axes, start: tuple, end: tuple, color: str) -> None:
+def _arrow(
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str
+) -> None:
     look = {"arrowstyle": "-|>", "color": color, "lw": 1.8}
     ax.annotate("", xy=end, xytext=start, arrowprops=look, zorder=3)

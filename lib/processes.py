@@ -42,7 +42,7 @@ class World:
         """Raise ``RuntimeError`` unless ``value`` is the same everywhere."""
         if self.size == 1:
             return
-        found: list = [None] * self.size
+        found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         if any(other != found[0] for other in found):
             seen = "\n".join(f"  {i}: {one}" for i, one in enumerate(found))

@@ -10,8 +10,8 @@ nearest to being fooled, many for the nearest third of these.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,12 @@ class Stage:
     the ball, or ``"on"`` from where the leg before has brought it.
     """
 
-    targets: ClassVar[tuple[int, ...]] = ()
-    starts: ClassVar[int] = 1
-    start: ClassVar[str] = "clean"
+    targets: tuple[int, ...] = ()
+    starts: int = 1
+    start: str = "clean"
+    # each kind's own methods; not fields, as this class is no dataclass
+    choose: Callable[[Tensor, Tensor, bool], Tensor]
+    attack: Callable[..., Found]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from . import results, stats
 from .evaluation import Accuracy
@@ -81,7 +82,7 @@ class TrainingGrid:
         return radii, means
 
     def _of(self, model: str) -> list[Record]:
-        found = []
+        found: list[Record] = []
         while f"{model}-seed{len(found)}" in self.records:
             found.append(self.records[f"{model}-seed{len(found)}"])
         if not found:
@@ -130,12 +131,14 @@ def cost_rows(record: Record) -> list[CostRow]:
     return rows
 
 
-def counted(row: Mapping) -> Accuracy:
+def counted(row: Mapping[str, Any]) -> Accuracy:
     """The counts of a record's row as an accuracy."""
     return Accuracy(row["correct"], row["total"])
 
 
-def _find(rows: list[dict], norm: str, eps: float) -> dict:
+def _find(
+    rows: list[dict[str, Any]], norm: str, eps: float
+) -> dict[str, Any]:
     for row in rows:
         attack = row["attack"]
         if attack["norm"] == norm and abs(attack["eps"] - eps) < 1e-9:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -52,7 +53,7 @@ def super_class(number: int) -> int | None:
     return None
 
 
-class Photographs(Dataset):
+class Photographs(Dataset[Any]):
     """Images (3, size, size) in [0, 1] with labels 0 .. 8, read from files.
 
     ``files`` and ``targets`` go together. With ``augment`` an image is a
@@ -141,7 +142,7 @@ def restrict(
     """
     folders = list(getattr(images, "wnids", images.classes))
     if set(folders) == set(NAMES):
-        labels = [NAMES.index(name) for name in folders]
+        labels: list[int | None] = [NAMES.index(name) for name in folders]
     elif len(folders) == 1000 and folders == sorted(folders):
         # class numbers are the order of the WordNet ids
         labels = [super_class(number) for number in range(1000)]
@@ -153,9 +154,9 @@ def restrict(
             "folders have to be named " + ", ".join(NAMES)
         )
     kept = [
-        (path, labels[number])
+        (path, label)
         for path, number in images.samples
-        if labels[number] is not None
+        if (label := labels[number]) is not None
     ]
     return Photographs(
         [path for path, _ in kept], [label for _, label in kept],

@@ -82,8 +82,8 @@ def sanity_checks(
 
     many, few = survivors(eps, steps), survivors(eps, max(1, steps // 10))
     noise = random_in_ball(x, eps, norm, generator)
-    noisy = margins(model, (x + noise).clamp(0, 1), y) > 0
-    noisy = float(noisy.float().mean())
+    stand = margins(model, (x + noise).clamp(0, 1), y) > 0
+    noisy = float(stand.float().mean())
     whole_box = 1.0 if norm == "linf" else math.sqrt(x[0].numel())
     at_most = survivors(whole_box, max(steps, 40))
     # two accuracies on the same n examples: allow two standard errors

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +87,7 @@ def observe(
     """
     part = images(dataset, n)
     x, y = part.x_test, part.y_test
-    values: dict = {"measures": {}, "right": {}, "n": len(y)}
+    values: dict[str, Any] = {"measures": {}, "right": {}, "n": len(y)}
     arrays = {"images": results.in_bytes(x[:SHOWN])}
     base: dict[str, Tensor] = {}
     for label, model, grad in gradients(x, y):
@@ -142,7 +143,7 @@ def _measures(x: Tensor, grad: Tensor, digits: bool) -> dict[str, Tensor]:
     return found
 
 
-def _summary(values: Tensor, base: Tensor) -> dict:
+def _summary(values: Tensor, base: Tensor) -> dict[str, Any]:
     values, base = values.double(), base.double()
     gap = values - base
     root = len(values) ** 0.5

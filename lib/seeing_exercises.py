@@ -84,7 +84,10 @@ def ranks(
         (first + noise, "second is first plus noise"),
     ):
         right = float(saliency.rank_correlation(first[None], second[None])[0])
-        given = float(answer(first, second))
+        given = answer(first, second)
+        if given is None:
+            return _OPEN
+        given = float(given)
         if abs(given - right) > 1e-4:
             plain = torch.stack([first.flatten(), second.flatten()])
             pearson = float(torch.corrcoef(plain)[0, 1])
@@ -208,9 +211,11 @@ def flip(answer: Callable[[list[float]], float | None]) -> Verdict:
         given = answer(list(shares))
         if given is NotImplemented:
             return _OPEN
-        if (given is None) != (right is None) or (
-            right is not None and abs(given - right) > 1e-6
-        ):
+        if given is None or right is None:
+            wrong = given is not right
+        else:
+            wrong = abs(given - right) > 1e-6
+        if wrong:
             said = "None" if right is None else f"{right:.4f}"
             return Verdict(False, f"For {shares}: {said}, not {given}.")
     return Verdict(True, "Right, also where the share falls back again.")

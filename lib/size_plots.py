@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -107,7 +108,7 @@ def rivals(grid: SizeGrid) -> Figure:
 
 def _curve(
     grid: SizeGrid, key: str, means: Sequence[Mean], label: str,
-    sizes: Sequence[int] | None = None, **style: object,
+    sizes: Sequence[int] | None = None, **style: Any,
 ) -> plots.Curve:  # fmt: skip
     """Means as a curve with its band, where there is more than one seed."""
     spread = means[0].seeds > 1

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from . import results, runs, sizes, stats
 from .evaluation import Accuracy
@@ -207,7 +208,7 @@ class SizeGrid:
             [counted(plain.values["standard"])],
         )
 
-    def spent(self, way: str, ball: Ball | None, n: int) -> dict:
+    def spent(self, way: str, ball: Ball | None, n: int) -> dict[str, Any]:
         """What the training of one model took, mean over seeds.
 
         ``passes``: forwards and backwards of one image, both counted;
@@ -218,7 +219,7 @@ class SizeGrid:
         seconds = [each["training_cpu_seconds"] for each in values]
         return {"passes": fmean(passes), "cpu_seconds": fmean(seconds)}
 
-    def cost(self) -> dict:
+    def cost(self) -> dict[str, Any]:
         """What the sweep took: models, passes, processor hours."""
         values = [record.values for record in self.records.values()]
         return {
@@ -259,7 +260,7 @@ def _summary(
     )  # fmt: skip
 
 
-def _find(record: Record, under: Ball, protocol: str) -> dict:
+def _find(record: Record, under: Ball, protocol: str) -> dict[str, Any]:
     for row in record.values["robust"]:
         same = row["norm"] == under[0] and abs(row["eps"] - under[1]) < 1e-9
         if same and row["protocol"] == protocol:

@@ -9,8 +9,9 @@ record of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Sweep:
     recipe: Recipe
     dataset: str
     sizes: tuple[int, ...]
-    eps: dict[str, tuple[float, ...]]
+    eps: Mapping[str, tuple[float, ...]]
     seeds: int
     half_seeds: int
     updates: int
@@ -84,7 +85,9 @@ class Sweep:
         return tuple((norm, e) for norm in self.eps for e in self.eps[norm])
 
 
-def budget(recipe: Recipe, n: int, *, updates: int, least_batch: int) -> dict:
+def budget(
+    recipe: Recipe, n: int, *, updates: int, least_batch: int
+) -> dict[str, Any]:
     """Epochs, batch size and learning rate for ``n`` training images.
 
     At the full size the recipe's own batch size and number of epochs hold.
@@ -155,7 +158,7 @@ def sized(sweep: Sweep, n: int) -> Recipe:
 
 def _point(
     sweep: Sweep, n: int, seed: int, ball: tuple[str, float] | None,
-    changes: dict,
+    changes: dict[str, Any],
 ) -> SizePoint:  # fmt: skip
     return SizePoint(
         replace(sized(sweep, n), seed=seed, **changes), sweep.dataset, n,
@@ -165,7 +168,7 @@ def _point(
     )  # fmt: skip
 
 
-def _robust_recipe(ball: tuple[str, float] | None) -> dict:
+def _robust_recipe(ball: tuple[str, float] | None) -> dict[str, Any]:
     """What robust training in ``ball`` changes; nothing without one."""
     if ball is None:
         return {}
@@ -190,7 +193,9 @@ def robust_way(sweep: Sweep) -> str:
     return "pgd" if sweep.recipe.steps > 1 else "fgsm"
 
 
-def _ways(sweep: Sweep, n: int) -> Iterator[tuple[str, tuple | None, dict]]:
+def _ways(
+    sweep: Sweep, n: int
+) -> Iterator[tuple[str, tuple[str, float] | None, dict[str, Any]]]:
     """The models of one size and seed: what is changed in the recipe."""
     yield "standard", None, {}
     for ball in sweep.balls:
@@ -282,7 +287,7 @@ def train_and_measure(point: SizePoint) -> results.Outcome:
 def _robust(
     model: nn.Module, x: Tensor, y: Tensor, norm: str, eps: float,
     protocol: str, noise: torch.Generator,
-) -> dict:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     seen = evaluation.robust_accuracy(
         model, x, y, eps=eps, norm=norm, generator=noise,
         protocol=WEAK if protocol == "weak" else protocol,
@@ -294,7 +299,7 @@ def _robust(
     }  # fmt: skip
 
 
-def _thinned(history: list[dict]) -> list[dict]:
+def _thinned(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """At most ``ROWS`` epochs, evenly spread, the last among them."""
     count = min(ROWS, len(history))
     picked = [

@@ -16,12 +16,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from .sliders_scenes import SCENES, Scene
 
 _HERE = Path(__file__).parent
 _SIZE = (480, 330)
-_BOX = (66, 12, 400, 262)  # plotting area: left, top, width, height
+# plotting area: left, top, width, height
+_BOX: tuple[float, float, float, float] = (66, 12, 400, 262)
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,9 @@ def figure(name: str, **start: float) -> Sliders:
 # --- inside ---------------------------------------------------------------
 
 
-def _fill(template: str, values: dict, write: dict[str, Callable]) -> str:
+def _fill(
+    template: str, values: dict[str, Any], write: dict[str, Callable[..., Any]]
+) -> str:
     """Replace every ``{value:format}`` of ``template``."""
     parts = template.split("{")
     text = parts[0]
@@ -277,7 +281,7 @@ def _fill(template: str, values: dict, write: dict[str, Callable]) -> str:
     return text
 
 
-def _exponent(match: re.Match) -> str:
+def _exponent(match: re.Match[str]) -> str:
     """1.2e-05 as a script writes it, 1.2e-5."""
     return "e-" if match[1] == "-" else "e"
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
 from .toy import Toy
 
-Scene = dict[str, object]
+Scene = dict[str, Any]
 
 
 def _toy(p: float, m: float, log_d: float) -> Toy:
@@ -71,7 +72,9 @@ def plane(p: float, m: float, log_d: float, tau: float) -> Scene:
     eps, start = 2 * toy.eta, toy.bayes_tau()
     far = max(start, m) + 8
 
-    def trace(rule: Callable, taus: np.ndarray) -> list[list[float]]:
+    def trace(
+        rule: Callable[[np.ndarray, float], Any], taus: np.ndarray
+    ) -> list[list[float]]:
         return _points(toy.gate_accuracy(taus), rule(taus, eps))
 
     here = toy.gate_accuracy(tau)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 
 
-def write(path: Path, state: dict) -> None:
+def write(path: Path, state: dict[str, Any]) -> None:
     """Save tensors and plain values; a killed run leaves the old file whole.
 
     The folder of ``path`` is made where it does not exist.
@@ -20,7 +21,7 @@ def write(path: Path, state: dict) -> None:
     os.replace(partial, path)
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> dict[str, Any]:
     """What :func:`write` saved, on the CPU; nothing in it is executed.
 
     Raises ``ValueError`` for a damaged file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .processes import World
 
-Examples = tuple[Tensor, Tensor] | Dataset
+Examples = tuple[Tensor, Tensor] | Dataset[Any]
 
 
 def order(n: int, length: int, epoch: int, seed: int) -> Tensor:
@@ -72,7 +73,9 @@ def stream(
 
 def count(examples: Examples) -> int:
     """How many examples there are."""
-    return len(examples[0] if isinstance(examples, tuple) else examples)
+    if isinstance(examples, tuple):
+        return len(examples[0])
+    return len(examples)  # type: ignore[arg-type]  # by contract it has one
 
 
 def is_colour(examples: Examples) -> bool:
@@ -85,7 +88,8 @@ def labels(examples: Examples) -> Tensor:
     """All labels (n,); a dataset keeps them in ``targets``."""
     if isinstance(examples, tuple):
         return examples[1]
-    return torch.as_tensor(examples.targets)
+    own = examples.targets  # type: ignore[attr-defined]  # by contract
+    return torch.as_tensor(own)
 
 
 def fingerprint(examples: Examples) -> str:

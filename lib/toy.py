@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ from scipy.special import ndtr
 from . import toy_svm
 from .toy_svm import HingeOptimum
 
-Exact = float | np.ndarray
+# A float for one number, an array for several: the arguments decide, which
+# no annotation short of two overloads for each method could say.
+Exact = Any
 
 
 def _array(value: ArrayLike | torch.Tensor, name: str) -> np.ndarray:
@@ -105,7 +108,9 @@ class Toy:
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n!r}")
         device = generator.device if generator is not None else "cpu"
-        make = {"generator": generator, "device": device, "dtype": dtype}
+        make: dict[str, Any] = {
+            "generator": generator, "device": device, "dtype": dtype,
+        }  # fmt: skip
         y = 2.0 * (torch.rand(n, **make) < 0.5) - 1.0
         y = y.to(dtype)
         agrees = torch.rand(n, **make) < self.p

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from .toy_svm import lemma_d2
 CHUNK = 20_000  # examples drawn at a time
 
 
-def count(correct: int, total: int, exact: float) -> dict:
+def count(correct: int, total: int, exact: float) -> dict[str, Any]:
     """A simulated accuracy beside its exact value.
 
     ``errors`` is their distance in standard errors of the exact value.
@@ -41,7 +42,7 @@ def count(correct: int, total: int, exact: float) -> dict:
     }  # fmt: skip
 
 
-def weak_features(settings: Mapping) -> dict:
+def weak_features(settings: Mapping[str, Any]) -> dict[str, Any]:
     """C12-C15: three rules before and after the shift of size 2 eta.
 
     Settings: p, m, dims, n, seed. Rules: the average of the weak features,
@@ -125,7 +126,7 @@ def _random_weights(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
     return np.hstack([x1, rest])
 
 
-def cloud(settings: Mapping) -> Outcome:
+def cloud(settings: Mapping[str, Any]) -> Outcome:
     """T2.1: many thousands of classifiers under the bound.
 
     Settings: p, m, d, tables, linear, networks, steps, test, seed. Tables
@@ -135,7 +136,9 @@ def cloud(settings: Mapping) -> Outcome:
     rng = np.random.default_rng(settings["seed"])
     number = 48
     tables = _random_tables(rng, settings["tables"], number)
-    points = {"tables": table_accuracies(toy, tables, *cells(toy, number))}
+    points: dict[str, Any] = {
+        "tables": table_accuracies(toy, tables, *cells(toy, number))
+    }
     w = _random_weights(rng, settings["linear"], toy.d)
     points["linear"] = toy.accuracy(w), toy.accuracy(w, 2 * toy.eta)
     networks = [
@@ -159,7 +162,7 @@ def cloud(settings: Mapping) -> Outcome:
 
 
 def _network_point(
-    toy: Toy, settings: Mapping, shift: float
+    toy: Toy, settings: Mapping[str, Any], shift: float
 ) -> tuple[float, float]:
     """Standard and shifted accuracy of one trained network."""
     seed = settings["seed"] + round(1000 * shift)
@@ -182,7 +185,7 @@ def _network_point(
     return right[0] / settings["test"], right[1] / settings["test"]
 
 
-def _beyond_chance(toy: Toy, n: int, points: list) -> dict:
+def _beyond_chance(toy: Toy, n: int, points: list[Any]) -> dict[str, Any]:
     """How far measured networks are above the bound, in standard errors."""
     standard, robust = np.array(points).T
     odds = toy.p / (1 - toy.p)
@@ -198,7 +201,7 @@ def _beyond_chance(toy: Toy, n: int, points: list) -> dict:
 # --- Theorem 2.2 ---------------------------------------------------------
 
 
-def _described(toy: Toy, w: np.ndarray) -> dict:
+def _described(toy: Toy, w: np.ndarray) -> dict[str, Any]:
     """A linear rule in the letters of the chapter, with exact accuracies."""
     w = np.asarray(w, dtype=np.float64)
     length = float(np.linalg.norm(w))
@@ -213,7 +216,7 @@ def _described(toy: Toy, w: np.ndarray) -> dict:
     }  # fmt: skip
 
 
-def svm(settings: Mapping) -> dict:
+def svm(settings: Mapping[str, Any]) -> dict[str, Any]:
     """T2.2a: the SVM by a solver over all weights, and from samples.
 
     Settings: cases (list of m, p), d, start_seed for the solver, whose lam
@@ -245,7 +248,7 @@ def svm(settings: Mapping) -> dict:
     return {"solved": solved, "fitted": fitted}
 
 
-def adversarial(settings: Mapping) -> dict:
+def adversarial(settings: Mapping[str, Any]) -> dict[str, Any]:
     """T2.2b: adversarial training at many eps against the exact minimiser.
 
     Settings: m, d, lam, points (list of p, eps), n, steps, batch, seed.
@@ -294,7 +297,7 @@ def under_foreign_attack(
     return float(toy.p * agree + (1 - toy.p) * differ)
 
 
-def transfer(settings: Mapping) -> dict:
+def transfer(settings: Mapping[str, Any]) -> dict[str, Any]:
     """C17: attacks made for one model, applied to others.
 
     Settings: m, p, d, sizes, lam, seed. Every model sees its own sample of
@@ -305,7 +308,9 @@ def transfer(settings: Mapping) -> dict:
     return {"eps": 2 * toy.eta, "tables": tables}
 
 
-def _transfer_table(toy: Toy, n: int, settings: Mapping) -> dict:
+def _transfer_table(
+    toy: Toy, n: int, settings: Mapping[str, Any]
+) -> dict[str, Any]:
     eps, lam, seed = 2 * toy.eta, settings["lam"], settings["seed"]
 
     def sample(number: int) -> tuple[Tensor, Tensor]:
@@ -334,7 +339,7 @@ def _transfer_table(toy: Toy, n: int, settings: Mapping) -> dict:
     }  # fmt: skip
 
 
-def noise(settings: Mapping) -> dict:
+def noise(settings: Mapping[str, Any]) -> dict[str, Any]:
     """C20: pure noise features that a finite sample makes look useful.
 
     Settings: m, p, d, n, added (list), eps_over_eta, seeds. The rule is the
@@ -350,8 +355,8 @@ def noise(settings: Mapping) -> dict:
         signal = toy_fit.fit_means(x, y).numpy()
         # the mean of n products y * N(0, 1) is N(0, 1 / n)
         most = max(settings["added"])
-        junk = torch.randn(most, generator=generator, dtype=torch.float64)
-        junk = (junk / math.sqrt(n)).numpy()
+        noise = torch.randn(most, generator=generator, dtype=torch.float64)
+        junk = (noise / math.sqrt(n)).numpy()
         for added in settings["added"]:
             w = np.concatenate([signal, junk[:added]])
             rows.append({
@@ -394,7 +399,7 @@ def best_table(toy: Toy, target: float, number: int) -> float:
     return float(0.5 - found.fun)
 
 
-def frontier(settings: Mapping) -> dict:
+def frontier(settings: Mapping[str, Any]) -> dict[str, Any]:
     """T2.1-tight, C5, C15: exact frontier, slack formula, R*(eps).
 
     Settings: p, m, d, targets (standard accuracies), cells, eps (list).
@@ -409,9 +414,9 @@ def frontier(settings: Mapping) -> dict:
             "programme": best_table(toy, target, settings["cells"]),
             "bound": toy.bound(1 - target), "slack": toy.slack(tau),
         })  # fmt: skip
-    tau = np.linspace(0, 8, 161)
-    gap = toy.bound(1 - toy.gate_accuracy(tau))
-    gap = gap - toy.gate_accuracy(tau, 2 * toy.eta) - toy.slack(tau)
+    taus = np.linspace(0, 8, 161)
+    gap = toy.bound(1 - toy.gate_accuracy(taus))
+    gap = gap - toy.gate_accuracy(taus, 2 * toy.eta) - toy.slack(taus)
     bayes = toy.bayes_tau()
     return {
         "frontier": rows, "slack_error": float(np.abs(gap).max()),
@@ -426,7 +431,7 @@ def frontier(settings: Mapping) -> dict:
     }  # fmt: skip
 
 
-def lemmas(settings: Mapping) -> dict:
+def lemmas(settings: Mapping[str, Any]) -> dict[str, Any]:
     """L-D.2 to L-D.5: the constants, and where adversarial training ends.
 
     Settings: m, d, p (list), lam, eps (list, for p[0]).

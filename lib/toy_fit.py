@@ -54,7 +54,9 @@ def fit_means(x: Tensor, y: Tensor) -> Tensor:
     return (x * y[:, None]).double().mean(0)
 
 
-def _descend(loss: Callable, size: int) -> Tensor:
+def _descend(
+    loss: Callable[[np.ndarray], tuple[float, np.ndarray]], size: int
+) -> Tensor:
     start = np.zeros(size)
     start[0] = 1e-3  # off the kink at 0
     found = minimize(

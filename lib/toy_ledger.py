@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 from scipy.stats import norm
 
@@ -19,7 +20,7 @@ from .evaluation import Accuracy
 Finding = tuple[str, bool, str]
 
 
-def _weak(rule: str, times: int) -> list[dict]:
+def _weak(rule: str, times: int) -> list[dict[str, Any]]:
     rows = results.load("toy-easy/weak-features").values["rows"]
     return [
         row for row in rows
@@ -27,7 +28,7 @@ def _weak(rule: str, times: int) -> list[dict]:
     ]  # fmt: skip
 
 
-def _drawn(rows: list[dict], digits: int = 4) -> str:
+def _drawn(rows: list[dict[str, Any]], digits: int = 4) -> str:
     return ", ".join(
         f"d = {row['d']}: {100 * row['value']:.{digits - 1}f} "
         f"[{100 * row['interval'][0]:.{digits - 1}f}, "
@@ -185,7 +186,7 @@ def _transfer() -> Finding:
     )  # fmt: skip
 
 
-def foreign(table: dict) -> list[tuple[str, int]]:
+def foreign(table: dict[str, Any]) -> list[tuple[str, int]]:
     """(attacked model, right answers) of attacks from the other half."""
     return [
         (model, right)

@@ -7,6 +7,7 @@ Every count is of test digits; linear rules meet their exact worst case.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,9 @@ from .toy_pixels import (
 WEAK = 0.1  # a pixel is weakly correlated below this, as in the criterion
 
 
-def _counts(w: np.ndarray, b: float, split: Split, eps: float) -> dict:
+def _counts(
+    w: np.ndarray, b: float, split: Split, eps: float
+) -> dict[str, Any]:
     """Right answers: standard, robust in the pixel box, and without it."""
     return {
         "total": len(split[1]),
@@ -41,7 +44,7 @@ def _counts(w: np.ndarray, b: float, split: Split, eps: float) -> dict:
 
 def _described(
     w: np.ndarray, b: float, train: Split, test: Split, eps: float
-) -> dict:
+) -> dict[str, Any]:
     """A rule in the letters of Table 5 and Figure 5b."""
     size = np.abs(w)
     weak = np.abs(correlations(train)) < WEAK
@@ -54,7 +57,7 @@ def _described(
     }
 
 
-def linear_digits(settings: Mapping) -> Outcome:
+def linear_digits(settings: Mapping[str, Any]) -> Outcome:
     """C18, Figure 5a-b, Table 5: standard and robust linear rules.
 
     Settings: eps, lam, resamples. Beside the fit on all training digits
@@ -66,7 +69,8 @@ def linear_digits(settings: Mapping) -> Outcome:
     train, test = five_or_seven(found)
     eps, lam = settings["eps"], settings["lam"]
     arrays = {"correlation": torch.from_numpy(correlations(train)).float()}
-    values, resampled = {}, []
+    values: dict[str, Any] = {}
+    resampled = []
     for number in range(settings["resamples"] + 1):
         part = train
         if number:
@@ -89,7 +93,7 @@ def linear_digits(settings: Mapping) -> Outcome:
     return Outcome(values, arrays, found.describe())
 
 
-def choices(settings: Mapping) -> Outcome:
+def choices(settings: Mapping[str, Any]) -> Outcome:
     """C18 again, with what the paper leaves open chosen otherwise.
 
     Settings: eps, lams; epochs, rate, batch, seed of gradient descent
@@ -119,7 +123,7 @@ def choices(settings: Mapping) -> Outcome:
     return Outcome({"rows": rows}, {}, found.describe())
 
 
-def selected_pixels(settings: Mapping) -> Outcome:
+def selected_pixels(settings: Mapping[str, Any]) -> Outcome:
     """C19, Figure 5c: standard training on the k most correlated pixels.
 
     Settings: eps, lams, counts (list of k).
@@ -162,7 +166,9 @@ def _small_cnn(split: Split, epochs: int, seed: int) -> nn.Module:
     return model.eval()
 
 
-def _right(model: nn.Module | tuple, split: Split) -> int:
+def _right(
+    model: nn.Module | tuple[np.ndarray, float], split: Split
+) -> int:
     if isinstance(model, tuple):
         return accuracy(*model, split).correct
     x, y = _images(split)
@@ -170,7 +176,7 @@ def _right(model: nn.Module | tuple, split: Split) -> int:
         return int((model(x).argmax(1) == y).sum())
 
 
-def transfer(settings: Mapping) -> Outcome:
+def transfer(settings: Mapping[str, Any]) -> Outcome:
     """C17: attacks made for one model, applied to models of other digits.
 
     Settings: eps, lam, epochs, test, seeds. The training digits are split
@@ -189,14 +195,15 @@ def transfer(settings: Mapping) -> Outcome:
 
 
 def _transfer_table(
-    train: Split, test: Split, settings: Mapping, seed: int
-) -> dict:
+    train: Split, test: Split, settings: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
     eps, rng = settings["eps"], np.random.default_rng(seed)
     halves = [
         (train[0][rows], train[1][rows])
         for rows in np.array_split(rng.permutation(len(train[1])), 2)
     ]
-    fitted, attacked = {}, {"no attack": test[0]}
+    fitted: dict[str, nn.Module | tuple[np.ndarray, float]] = {}
+    attacked = {"no attack": test[0]}
     for half, part in zip("AB", halves, strict=True):
         rule = fit(part, lam=settings["lam"])
         fitted[f"linear {half}"] = rule
@@ -226,7 +233,7 @@ def _transfer_table(
 # --- C20 -----------------------------------------------------------------
 
 
-def noise_pixels(settings: Mapping) -> Outcome:
+def noise_pixels(settings: Mapping[str, Any]) -> Outcome:
     """C20: pixels of pure noise beside those of the digits.
 
     Settings: eps, lam, points (list of n, added), seeds. A linear rule is

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +157,7 @@ def score_gradients(model: nn.Module, x: Tensor) -> Tensor:
     return grad
 
 
-def networks(settings: Mapping) -> Outcome:
+def networks(settings: Mapping[str, Any]) -> Outcome:
     """Networks on planted images, trained with and without an adversary.
 
     Settings: p, m, steps, batch, width, test, attacked, seeds. Counts on
@@ -166,7 +167,8 @@ def networks(settings: Mapping) -> Outcome:
     pattern. Arrays: the mean gradients (28, 28) of the first seed.
     """
     planted = Planted(settings["p"], settings["m"])
-    eps, rows, arrays = 2 * planted.eta, [], {}
+    eps, rows = 2 * planted.eta, []
+    arrays: dict[str, Tensor] = {}
     for seed in settings["seeds"]:
         for name, radius in (("standard", 0.0), ("adversarial", eps)):
             generator = torch.Generator().manual_seed(seed)
@@ -187,9 +189,9 @@ def networks(settings: Mapping) -> Outcome:
 def _measured(
     planted: Planted,
     model: nn.Module,
-    settings: Mapping,
+    settings: Mapping[str, Any],
     generator: torch.Generator,
-) -> tuple[dict, Tensor]:
+) -> tuple[dict[str, Any], Tensor]:
     eps, few = 2 * planted.eta, settings["attacked"]
     x, y = planted.sample(settings["test"], generator)
     x_adv = attacks.pgd(

@@ -94,10 +94,11 @@ def chart(
         if y_lim:
             ax.set_ylim(*y_lim)
         if legend not in (None, "above"):
-            ax.legend(loc=legend)
+            # the places are matplotlib's own words
+            ax.legend(loc=legend)  # type: ignore[call-overload]
     if legend == "above":
-        plots.legend_above(ax.figure, ax)
-    return ax.figure
+        plots.legend_above(plots.figure_of(ax), ax)
+    return plots.figure_of(ax)
 
 
 def _draw(ax: Axes, item: Line | Points) -> None:
@@ -171,9 +172,10 @@ def cloud(
             xlabel="standard accuracy",
             ylabel="accuracy under the shift of size 2η",
         )
-    plots.legend_above(ax.figure, ax)
-    for handle in ax.figure.legends[0].legend_handles:
+    fig = plots.figure_of(ax)
+    plots.legend_above(fig, ax)
+    for handle in filter(None, fig.legends[0].legend_handles):
         handle.set_alpha(1)
         if hasattr(handle, "set_sizes"):
             handle.set_sizes([30])
-    return ax.figure
+    return fig

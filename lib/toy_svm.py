@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 _TIGHT = {"xtol": 1e-15, "rtol": 1e-14}
+Number = TypeVar("Number", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,12 @@ def check(lam: float, eps: float) -> None:
             raise ValueError(f"{name} must be finite and >= 0, not {value!r}")
 
 
-def phi(u: np.ndarray | float) -> np.ndarray | float:
+def phi(u: Number) -> Number:
     """Density of the standard normal distribution."""
     return np.exp(-0.5 * np.square(u)) / math.sqrt(2 * math.pi)
 
 
-def h(u: np.ndarray | float) -> np.ndarray | float:
+def h(u: Number) -> Number:
     """E max(0, u + N(0, 1)) = phi(u) + u * Phi(u)."""
     return phi(u) + u * ndtr(u)
 

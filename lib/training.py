@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,15 @@ class TrainingCollapsed(RuntimeError):
     """The model has become a constant; the message says what to change."""
 
 
+class Position(Protocol):
+    """What a run here has in common with one on several processes."""
+
+    recipe: Recipe
+    noise: torch.Generator
+    update: int
+    updates: int
+
+
 class Run:
     """The state of one training run, which a file can hold and restore.
 
@@ -43,7 +53,9 @@ class Run:
     validation images.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, recipe: Recipe, options: dict):
+    def __init__(
+        self, x: Tensor, y: Tensor, recipe: Recipe, options: dict[str, Any]
+    ):
         self.recipe = recipe
         self.model = models.build(recipe.model, seed=recipe.seed, **options)
         self.model.to(x.device, x.dtype)
@@ -60,7 +72,7 @@ class Run:
         self.noise = torch.Generator(x.device).manual_seed(recipe.seed)
         self.images = _fingerprint(x, y)
         self.update = 0
-        self.history: list[dict] = []
+        self.history: list[dict[str, Any]] = []
         self.delta: Tensor | None = None
         self.average: WeightAverage | None = None
         if recipe.averaging:
@@ -74,7 +86,8 @@ class Run:
     def result(self) -> nn.Sequential:
         """What an epoch has led to, in evaluation mode."""
         model = self.average.model if self.average else self.model
-        return model.eval()
+        model.eval()
+        return model
 
     def save(self, path: Path) -> None:
         average = self.average
@@ -131,9 +144,9 @@ def train(
     held_out: tuple[Tensor, Tensor] | None = None,
     resume: Path | None = None,
     progress: bool = True,
-    on_epoch: Callable[[nn.Module, dict], None] | None = None,
+    on_epoch: Callable[[nn.Module, dict[str, Any]], None] | None = None,
     **options: int,
-) -> tuple[nn.Sequential, list[dict]]:
+) -> tuple[nn.Sequential, list[dict[str, Any]]]:
     """Train ``recipe.model`` on ``x`` (n, ...) in [0, 1] and ``y`` (n,).
 
     Args:
@@ -196,11 +209,13 @@ def train(
     return model, run.history
 
 
-def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict:
+def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict[str, Any]:
     """One pass over the data in a fresh random order; its row."""
     began, cpu = time.perf_counter(), time.process_time()
     run.model.train()
-    total, right, seen = torch.zeros((), device=x.device), 0, 0
+    total = torch.zeros((), device=x.device)
+    right: int | Tensor = 0
+    seen = 0
     eps = 0.0
     rows = torch.randperm(len(x), generator=run.order).to(x.device)
     with count_passes(run.model) as passes:
@@ -225,7 +240,7 @@ def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict:
     }  # fmt: skip
 
 
-def prepare(run: Run, x: Tensor) -> Tensor:
+def prepare(run: Position, x: Tensor) -> Tensor:
     """A batch augmented, and in the memory layout that suits it."""
     if run.recipe.augment == "crop-flip":
         x = shift(x, run.noise, pad=4, mirror=True)
@@ -256,7 +271,9 @@ def _update(
     return loss.detach(), (logits.argmax(dim=1) == y).sum()
 
 
-def _validate(run: Run, images: tuple[Tensor, Tensor], row: dict) -> None:
+def _validate(
+    run: Run, images: tuple[Tensor, Tensor], row: dict[str, Any]
+) -> None:
     """Complete the newest row; keep its weights if they are the best."""
     model = run.result()
     row |= overfitting.inspect(model, images, run.recipe)
@@ -269,7 +286,9 @@ def _validate(run: Run, images: tuple[Tensor, Tensor], row: dict) -> None:
         warnings.warn(overfitting.advice(row), stacklevel=3)
 
 
-def stop_if_collapsed(run: Run, y: Tensor, row: dict) -> None:
+def stop_if_collapsed(
+    run: Position, y: Tensor, row: dict[str, Any]
+) -> None:
     """Raise once the warm-up is over and the model is still at chance."""
     warm = run.update > 1.2 * run.recipe.warmup * run.updates
     largest = int(y.bincount().max()) / len(y)

@@ -4,10 +4,8 @@ The processes come from one fork server that has imported torch already, so
 that a test with two of them takes about a second.
 """
 
-import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from forked import context, start
 from promises import images
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.utils.data import Dataset
 
 from lib import distributed, evaluation, models, streams, training
@@ -39,15 +39,6 @@ def member(rank, size, folder, work, arguments):
     torch.save(found, folder / f"{rank}.pt")
     dist.barrier()  # nobody leaves while another still talks to it
     dist.destroy_process_group()
-
-
-def start(work, *arguments):
-    """A process that runs ``work(*arguments)``."""
-    server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["lib.distributed"])
-    process = server.Process(target=work, args=arguments)
-    process.start()
-    return process
 
 
 def together(size, folder, work, *arguments):
@@ -343,32 +334,32 @@ def killed_once(folder):
         torch.save((found, begun), folder / f"{world.rank}.pt")
 
 
-WORKER = """
-import sys, types
-from pathlib import Path
-sys.path[:0] = {paths}
-# half of the time to start is torchvision, which this run does not use
-sys.modules["torchvision"] = types.ModuleType("torchvision")
-sys.modules["torchvision"].datasets = None
-import test_distributed
-test_distributed.killed_once(Path({folder}))
-"""
+@pytest.fixture
+def signals():
+    """The handlers of signals, put back after the test."""
+    names = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
+    before = {name: signal.getsignal(name) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_mid_epoch_changes_nothing(tmp_path, one):
-    tests = Path(__file__).resolve().parent
-    paths = [str(tests.parent), str(tests)]
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(paths=paths, folder=repr(str(tmp_path))))
+def test_a_worker_killed_in_mid_epoch_changes_nothing(
+    tmp_path, one, monkeypatch, signals
+):
+    # what ``torchrun --standalone --nproc-per-node=2 --max-restarts=1`` does,
+    # with workers that have torch already
     name, value = FRESH_STORE.split("=")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone",
-         "--nproc-per-node=2", "--max-restarts=1", str(script)],
-        env={**os.environ, name: value, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=400,
+    monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    context()
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=2, max_restarts=1,
+        run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        start_method="forkserver", monitor_interval=0.1,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    elastic_launch(config, killed_once)(tmp_path)
     lives = sorted(path.name for path in tmp_path.glob("life-*"))
     assert lives == ["life-0-False", "life-1-False"], "it was not killed"
     for rank in (0, 1):

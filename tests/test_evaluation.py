@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -386,6 +387,20 @@ class Killed(BaseException):
 PLAIN = plain_pgd("ce", "margin", steps=3)
 
 
+@cache
+def uninterrupted(protocol, eps):
+    """Result and everything that the model was shown, in batches of 7."""
+    inner, x, y = wavy_case()
+    spy = Spy(inner)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation.Cascade, "masked", True)
+        found = robust_accuracy(
+            spy, x, y, eps=eps, protocol=protocol, batch_size=7,
+            generator=seeded(0),
+        )  # fmt: skip
+    return found, spy.seen
+
+
 @pytest.mark.parametrize(
     ("protocol", "batches"),
     [(SMALL, k) for k in (0, 1, 9, 14, 20, 33, 36, 39, 42)]
@@ -397,7 +412,7 @@ def test_a_killed_run_goes_on_to_the_same_result(
     model, x, y = wavy_case()
     monkeypatch.setattr(evaluation.Cascade, "masked", True)
     settings = {"eps": 0.01, "protocol": protocol, "batch_size": 7}
-    expected = robust_accuracy(model, x, y, generator=seeded(0), **settings)
+    expected, _ = uninterrupted(protocol, 0.01)
     attack, count = evaluation.Cascade.attack, iter(range(1000))
 
     def dies(self, *args, **kwargs):
@@ -429,18 +444,17 @@ def test_a_resumed_run_shows_the_model_what_it_would_have_seen(
     """Not only the same result: the same images, random starts included."""
     inner, x, y = wavy_case()
     monkeypatch.setattr(evaluation.Cascade, "masked", True)
-    settings = {"eps": 0.005, "batch_size": 7}
 
-    def look(protocol=SMALL, **more):
+    def look():
         spy = Spy(inner)
         robust_accuracy(
-            spy, x, y, protocol=protocol, generator=seeded(0),
-            **settings, **more,
+            spy, x, y, eps=0.005, protocol=SMALL, batch_size=7,
+            generator=seeded(0), resume=file,
         )  # fmt: skip
         return spy.seen
 
-    before = len(look(Protocol("x", (), diagnose=True)))
-    expected = look()[before:]
+    before = len(uninterrupted(Protocol("x", (), diagnose=True), 0.005)[1])
+    expected = uninterrupted(SMALL, 0.005)[1][before:]
     attack, count = evaluation.Cascade.attack, iter(range(1000))
 
     def dies(self, *args, **kwargs):
@@ -453,8 +467,8 @@ def test_a_resumed_run_shows_the_model_what_it_would_have_seen(
         patch.setattr(evaluation, "SAVE_EVERY", 0.0)
         patch.setattr(evaluation.Cascade, "attack", dies)
         with pytest.raises(Killed):
-            look(resume=file)
-    found = look(resume=file)[before:]
+            look()
+    found = look()[before:]
     assert 0 < len(found) < len(expected)
     for one, other in zip(found, expected[-len(found) :], strict=True):
         assert torch.equal(one, other)

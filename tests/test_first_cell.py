@@ -6,30 +6,71 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
+from colab_check import clone_source
+from forked import start
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_CELL = ROOT / "tools" / "first_cell.py"
 NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
-ALONE = ROOT / "book" / "adversarial-examples.ipynb"
+# quick to run, and it reads many files of the repository
+ALONE = ROOT / "book" / "paper-versus-ours.ipynb"
 READY = "Book code ready (run: smoke, device: "
 
 
-def _run_cell(folder: Path, *, before: str = "", **variables: str):
-    """Execute the first cell in ``folder`` in a fresh Python."""
-    code = before + "\n" + FIRST_CELL.read_text("utf-8")
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env=_environment(**variables),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=120,
+@cache
+def _fresh_path() -> list[str]:
+    """Where ``python -c`` looks for modules, which is not the repository."""
+    command = [sys.executable, "-c", "import sys; print(*sys.path, sep='\\n')"]
+    found = subprocess.run(
+        command, capture_output=True, text=True, check=True,
+        env=_environment(), cwd="/",
+    )  # fmt: skip
+    return found.stdout.split("\n")[:-1]
+
+
+def _child(code: str, folder: Path, path: list[str], env: dict, said: Path):
+    """As ``python -c code`` in ``folder``, only that torch is loaded."""
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2)
     )
+    for name in [*sys.modules]:
+        if name.split(".")[0] == "lib":
+            del sys.modules[name]
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:] = path
+    exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def _run_cell(folder: Path, *, before: str = "", **variables: str) -> Done:
+    """Execute the first cell in ``folder`` in a process of its own."""
+    code = before + "\n" + FIRST_CELL.read_text("utf-8")
+    with TemporaryDirectory() as said:
+        process = start(
+            _child, code, folder, _fresh_path(), _environment(**variables),
+            Path(said),
+        )  # fmt: skip
+        process.join(120)
+        assert process.exitcode is not None, "it hangs"
+        out, err = (Path(said, n).read_text("utf-8") for n in ("out", "err"))
+        return Done(process.exitcode, out, err)
 
 
 def _environment(**variables: str) -> dict[str, str]:
@@ -49,21 +90,7 @@ def _git(folder: Path, *command: str) -> None:
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> str:
     """A git repository made from the working tree; its address."""
-    origin = tmp_path_factory.mktemp("origin")
-    listed = ["git", "ls-files", "-z", "--cached", "--others"]
-    names = subprocess.run(
-        [*listed, "--exclude-standard"], cwd=ROOT, check=True,
-        capture_output=True, text=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            target = origin / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, target)
-    _git(origin, "init", "-q")
-    _git(origin, "add", "-A")
-    _git(origin, "commit", "-q", "-m", "The book")
-    return f"file://{origin}"
+    return clone_source(tmp_path_factory.mktemp("origin"))
 
 
 def test_every_chapter_has_the_same_first_cell():

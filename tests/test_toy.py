@@ -376,6 +376,11 @@ def test_best_robust_accuracy_table():
         six(got, expected)
 
 
+def bell(z: float) -> float:
+    """The normal density; scipy's takes a hundred times as long."""
+    return math.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
 @pytest.mark.parametrize("d, eta", [(100, 0.3), (4, 0.7), (2, 1.6)])
 def test_best_robust_accuracy_by_quadrature_and_attained(d, eta):
     toy = Toy(d=d, p=0.8, eta=eta)
@@ -384,7 +389,7 @@ def test_best_robust_accuracy_by_quadrature_and_attained(d, eta):
         shares = (0.8, 0.2) if eps < 1 else (0.5, 0.5)
 
         def larger(z, a, b, left=left):
-            return max(a * norm.pdf(z - left), b * norm.pdf(z + left))
+            return max(a * bell(z - left), b * bell(z + left))
 
         # the best guess from (x1, z) once the adversary has spoken
         upper = sum(
@@ -539,8 +544,8 @@ def test_adversarial_optimum_against_a_grid(eps, p):
     value = equal_weight_loss(toy, best.w1, best.v, lam, eps)
     for centre in ((best.w1, best.v), (1.0, 1.0), (3.0, 0.5)):
         for width in (1.0, 0.05, 1e-3):
-            w1 = centre[0] + width * np.linspace(-1, 1, 21)
-            v = centre[1] + width * np.linspace(-1, 1, 21)
+            w1 = centre[0] + width * np.linspace(-1, 1, 13)
+            v = centre[1] + width * np.linspace(-1, 1, 13)
             least = min(
                 equal_weight_loss(toy, a, b, lam, eps)
                 for a in w1 for b in v
