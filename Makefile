@@ -130,6 +130,10 @@ audit: $(STAMP)  ## compute a random sample of recorded numbers again
 variants: $(STAMP)  ## break a copy of the repository in many ways; every one has to be noticed
 	@$(PY) tests_variants/variants.py
 
+.PHONY: colab
+colab: $(STAMP)  ## run every chapter as Colab would: alone, with Colab's packages (needs Python 3.12)
+	@$(PY) tools/colab_check.py
+
 .PHONY: sheets
 sheets: $(STAMP)  ## copies of the chapters without solutions, for a class
 	@$(PY) tools/make_sheets.py _build/sheets

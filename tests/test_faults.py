@@ -66,6 +66,14 @@ def test_the_seed_decides_first_weights_and_order_each(monkeypatch):
 # --- Ctrl-C ---------------------------------------------------------------
 
 
+@pytest.fixture
+def keyboard():
+    """Ctrl-C raises, also where a background job was told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(model, run, at_pass):
     """Press Ctrl-C while the model computes its ``at_pass``-th answer."""
     passes = 0
@@ -85,6 +93,7 @@ def interrupted(model, run, at_pass):
     assert passes == at_pass, "it went on after Ctrl-C"
 
 
+@pytest.mark.usefixtures("keyboard")
 @pytest.mark.parametrize("at_pass", [1, 2, 7])
 def test_after_ctrl_c_in_an_evaluation_the_next_one_is_as_ever(at_pass):
     model = models.build("small_cnn", seed=0).eval()
@@ -108,6 +117,7 @@ def test_after_ctrl_c_in_an_evaluation_the_next_one_is_as_ever(at_pass):
     assert torch.equal(again.correct, whole.correct)
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_after_ctrl_c_in_training_the_cell_can_be_run_again(monkeypatch):
     x = torch.rand(40, 1, 28, 28, generator=seeded(1))
     y = torch.arange(40) % 10
