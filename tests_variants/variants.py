@@ -14,6 +14,7 @@ themselves are wrong, as a careless edit would leave them.)
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import shutil
 import signal
@@ -333,9 +334,16 @@ def run(word: str = "") -> list[tuple[Variant, str]]:
 
 
 def main(arguments: list[str]) -> int:
-    found = run(*arguments[:1])
+    found = run(*[word for word in arguments if word != "--json"][:1])
     missed = [each.name for each, wrong in found if wrong]
     print(f"{len(found) - len(missed)} of {len(found)} variants caught")
+    if "--json" in arguments:
+        rows = [
+            {"name": each.name, "file": each.file, "guard": each.guard,
+             "caught": not wrong}
+            for each, wrong in found
+        ]  # fmt: skip
+        print(json.dumps(rows))
     return 1 if missed or not found else 0
 
 
