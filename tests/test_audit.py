@@ -72,6 +72,8 @@ def worst(old, new, kind="trained", spread=0.0):
         ({"x": "a"}, {"x": "b"}, "formula", 0.0, math.inf),
         ({"cpu_seconds": 1.0}, {"cpu_seconds": 9.0}, "formula", 0.0, -1.0),
         ({"k": True}, {"k": False}, "formula", 0.0, 1e4),
+        ({"added": 3000, "total": 1920}, {"added": 3003, "total": 1920},
+         "formula", 0.0, 9.99),
     ],
 )  # fmt: skip
 def test_differences_are_told_in_units_of_the_spread(

@@ -153,7 +153,8 @@ def _unit(row: dict, key: str, spread: float) -> float | None:
     value, total = row[key], row.get("total")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    if isinstance(total, int) and isinstance(value, int):
+    # a whole number beyond the total counts something else
+    if isinstance(total, int) and isinstance(value, int) and value <= total:
         if key == "total":
             return 1e-9  # has to be the same
         return total * math.hypot(_count_error(value, total), spread)
