@@ -12,14 +12,14 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+import print_book
 import pytest
 import visits
 import yaml
-from print_book import browser
 
 ROOT = Path(__file__).resolve().parent.parent
 HTML = Path(os.environ.get("BOOK_HTML", ROOT / "_build" / "html")).resolve()
-BROWSER = browser()
+BROWSER = print_book.browser()
 # Pages that hold nothing: the first one leads to book/index.html.
 REDIRECTS = {"index.html"}
 
@@ -72,6 +72,22 @@ def html():
 def executable():
     """The browser of this machine."""
     return BROWSER
+
+
+@pytest.fixture(scope="module")
+def browser(executable):
+    """One browser for a file; no host but this machine is found.
+
+    Not for the session: while it is open, :func:`all_visits` cannot run.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=executable, args=[visits.BLOCKED]
+        )
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

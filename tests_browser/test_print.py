@@ -14,19 +14,6 @@ WEB = "https://example.org/book/"
 CHAPTER = "gradients"
 
 
-@pytest.fixture(scope="module")
-def browser(executable):
-    """One browser for this file; no host but this machine is found."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=executable, args=[visits.BLOCKED]
-        )
-        yield browser
-        browser.close()
-
-
 def _tab(browser, **options):
     tab = browser.new_page(**options)
     tab.set_default_timeout(visits.PATIENCE)

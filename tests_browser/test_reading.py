@@ -11,19 +11,6 @@ import visits
 WORD = "robust"
 
 
-@pytest.fixture(scope="module")
-def browser(executable):
-    """One browser for this file; no host but this machine is found."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=executable, args=[visits.BLOCKED]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.fixture(params=["http", "file"])
 def reader(browser, request, html, port):
     """The first page, wide, in the light theme: from a server, or a folder."""

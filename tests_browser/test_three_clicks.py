@@ -81,18 +81,6 @@ def way(html, goal: str, view: str) -> list[tuple[str, str]]:
     return []
 
 
-@pytest.fixture(scope="module")
-def browser(executable):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=executable, args=[visits.BLOCKED]
-        )
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("goal", GOALS)
 def test_three_clicks(goal, view, html, port, browser):
