@@ -42,8 +42,8 @@ CASES = {  # recipe: updates in an epoch, rounds
     "mnist-standard": (16, 5),
     "mnist-fgsm": (6, 5),
     "mnist-pgd": (4, 3),
-    "cifar-standard": (1, 5),
-    "cifar-fgsm": (1, 3),
+    "cifar-standard": (4, 5),
+    "cifar-fgsm": (3, 5),
 }
 EPOCH = {
     "cases": {
