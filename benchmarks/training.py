@@ -39,9 +39,9 @@ from lib.recipes import RECIPES, Recipe
 
 SHAPES = {"small_cnn": (1, 28, 28), "small_resnet": (3, 32, 32)}
 CASES = {  # recipe: updates in an epoch, rounds
-    "mnist-standard": (16, 5),
-    "mnist-fgsm": (6, 5),
-    "mnist-pgd": (4, 3),
+    "mnist-standard": (64, 5),
+    "mnist-fgsm": (16, 5),
+    "mnist-pgd": (8, 5),
     "cifar-standard": (4, 5),
     "cifar-fgsm": (3, 5),
 }
