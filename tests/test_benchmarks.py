@@ -122,6 +122,48 @@ def test_ours_beside_autoattack_image_by_image(monkeypatch):
     assert strength.against(correct, old, ours)["times_cheaper"] == 30.0
 
 
+def test_disputed_images_are_those_only_autoattack_has_fooled(monkeypatch):
+    """The true class is the sign of the one pixel; eps reaches +-0.1."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    disputed = script("disputed")
+
+    class Sign(nn.Module):
+        def forward(self, x):
+            return torch.cat([0.5 - x, x - 0.5], dim=1)
+
+    class Peer:
+        def __init__(self, _model, *, attacks, eps, **_settings):
+            self.apgd = self.apgd_targeted = self.fab = self
+            # only the search reaches the other side
+            self.size = -eps if attacks == ["square"] else -eps / 10
+
+        def run_standard_evaluation(self, x, _y):
+            return x + self.size, None
+
+    peer = type("peer", (), {"AutoAttack": Peer})
+    # at 0.45 and 0.55 both succeed, at 0.9 nobody; at 0.9 theirs claims to
+    x, y = torch.tensor([[0.45], [0.55], [0.9]]), torch.tensor([0, 1, 1])
+    monkeypatch.setattr(disputed.common, "peer", lambda _name: peer)
+    monkeypatch.setattr(
+        disputed.strength, "load", lambda _settings: (Sign().eval(), x, y)
+    )
+    monkeypatch.setattr(
+        disputed.strength, "autoattack",
+        lambda *_: {"correct": [0, 0, 0]},
+    )  # fmt: skip
+    settings = {"eps": 0.1, "norm": "linf", "seeds": [0, 1], "peer_seed": 0}
+    found = disputed.measure(settings)
+    (image,) = found["images"]
+    assert (image["row"], image["label"], image["left"]) == (2, 1, 2)
+    assert image["strong"] == pytest.approx(0.6)  # 2 (0.9 - 0.1 - 0.5)
+    assert set(image["fooled"].values()) == {None}
+    assert found["strong"] == [1, 1] and found["autoattack"] == 0
+    alone = disputed.alone(settings, Sign(), x[[1]], y[[1]])
+    assert alone == {
+        "apgd-ce": None, "apgd-t": None, "fab-t": None, "square": 0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("part", ["mnist", "cifar"])
 def test_speed_runs_without_any_peer(part, monkeypatch, capsys):
     def kept() -> dict:

@@ -60,6 +60,7 @@ EXPERIMENTS = {
     "toy-pixels/noise": "lib/toy_pixels_experiments.py:noise_pixels",
     "toy-pixels/planted": "lib/toy_planted.py:networks",
     "benchmarks/strength-*": "benchmarks/strength.py:measure",
+    "benchmarks/disputed-*": "benchmarks/disputed.py:measure",
     "benchmarks/speed-growth": "benchmarks/speed.py:growth",
     "benchmarks/speed-*": "benchmarks/speed.py:attacks",
     "benchmarks/training-methods": "benchmarks/training.py:methods",
