@@ -20,10 +20,12 @@ JB := $(PY) -c "from jupyter_book.cli.main import main; main()"
 HTML := _build/html
 PDF := _build/robustness-book.pdf
 LIVE := _build/live
+AUDITOR := _build/pip-audit
+PEERS := _build/peers
 BUILD_FLAGS := -W --keep-going -n
 AT_ONCE = -n $(JOBS) --dist worksteal
 UNITS = env -u BOOK_RUN -u BOOK_DATA BOOK_OFFLINE=1 \
-	$(PY) -m pytest -q $(AT_ONCE)
+	$(PY) -m pytest -q $(AT_ONCE) --durations=10
 
 # How chapters run: recorded, smoke, colab or full (see README.md).
 BOOK_RUN ?= recorded
@@ -41,7 +43,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 # One thread for the pages and the tests: their small batches gain little from
 # a second one, and lose severalfold when the cores are busy with other work.
-book chapter serve test coverage: export OMP_NUM_THREADS ?= 1
+book chapter serve test unit coverage: export OMP_NUM_THREADS ?= 1
 
 # The pages are the same with and without a network; BOOK_OFFLINE=0 lets them
 # download the full data sets. Recording always may.
@@ -63,10 +65,14 @@ book: $(STAMP)  ## execute every chapter and build the pages
 	@$(PY) tools/check_pages.py $(HTML)
 	@echo "The book is at $(CURDIR)/$(HTML)/index.html"
 
+.PHONY: unit
+unit: $(STAMP)  ## run the unit tests that are quick: about a minute
+	@$(UNITS) -m "not slow" tests
+
 .PHONY: test
-test: $(STAMP)  ## run the unit tests, then every chapter (small)
+test: $(STAMP)  ## run all unit tests, then every chapter (small)
 	@echo "Unit tests"
-	@$(UNITS) --durations=10 tests
+	@$(UNITS) tests
 	@echo "Every chapter on the smoke preset"
 	@env -u BOOK_DATA BOOK_RUN=smoke BOOK_OFFLINE=1 \
 		$(PY) -m pytest -q $(AT_ONCE) --nbmake --nbmake-timeout=120 \
@@ -148,13 +154,28 @@ lint: $(STAMP)  ## check the style of code and chapters
 sync: $(STAMP)  ## copy the address and the first cell everywhere
 	@$(PY) tools/sync.py
 
+.PHONY: advisories
+advisories: $(STAMP)  ## look for known holes in what is installed (needs a network)
+	@rm -rf $(AUDITOR) && $(PY) -m venv $(AUDITOR)
+	@$(AUDITOR)/bin/python -m pip install -qq --disable-pip-version-check \
+		"pip-audit>=2.7,<3"
+	@$(AUDITOR)/bin/python -m pip_audit --desc --path \
+		"$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+# Somebody else's PGD; installed beside the book's packages, not into them.
+.PHONY: peers
+peers: $(STAMP)  ## compare PGD with a second implementation, foolbox (needs a network)
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-input \
+		--no-deps --upgrade --target $(PEERS) -r benchmarks/requirements.txt
+	@BENCH_PEERS=$(PEERS) $(PY) -m pytest -q tests/test_second_implementation.py
+
 .PHONY: links
 links: $(STAMP)  ## check every link to another site (needs a network)
 	@$(JB) build . --all --builder linkcheck
 
 .PHONY: clean
 clean:  ## remove what was built (keeps .venv and results/)
-	rm -rf _build .pytest_cache .ruff_cache
+	rm -rf _build .hypothesis .pytest_cache .ruff_cache
 	find lib tests tests_browser tools book -name __pycache__ -prune -exec rm -rf {} +
 
 # The environment, installed again only when requirements.txt has changed.

@@ -27,6 +27,9 @@ def dumped(page, folder):
     return done.stdout
 
 
-needs_browser = pytest.mark.skipif(
-    browser() is None, reason="no Chromium browser is on this machine"
-)
+def needs_browser(test):
+    """Slow, as a browser starts; skipped where there is none."""
+    there = pytest.mark.skipif(
+        browser() is None, reason="no Chromium browser is on this machine"
+    )
+    return pytest.mark.slow(there(test))

@@ -283,12 +283,12 @@ def plain_pgd(
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_fast_version_is_the_plain_one(norm, targeted, loss):
     model = waves(48, 4)
-    x, y = images(5, (3, 4, 4), seed=2), torch.tensor([0, 1, 2, 3, 0])
+    x, y = images(3, (3, 4, 4), seed=2), torch.tensor([0, 1, 2])
     for schedule, keep, start, restarts in itertools.product(
-        ("constant", "cosine"), ("worst", "last"), (True, False), (1, 3)
+        ("constant", "cosine"), ("worst", "last"), (True, False), (1, 2)
     ):
         settings = {
-            "eps": 0.2, "norm": norm, "steps": 4, "schedule": schedule,
+            "eps": 0.2, "norm": norm, "steps": 3, "schedule": schedule,
             "random_start": start, "restarts": restarts, "loss": loss,
             "target": (y + 1) % 4 if targeted else None, "keep": keep,
         }  # fmt: skip
@@ -328,6 +328,7 @@ class Watch(Spy):
         return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_half_precision_reads_within_a_few_points(trained, digits, norm):
     x, y = digits.x_test[:200], digits.y_test[:200]

@@ -40,39 +40,6 @@ def test_examples_leave_when_they_are_fooled(norm):
     examples_leave_when_they_are_fooled(query, norm)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("shape", [(2,), (1, 5, 3), (3, 7, 7), (7, 1, 1)])
-def test_every_query_is_in_ball_and_box(norm, shape):
-    for eps in (0.05, 3.0):
-        model, x, _ = linear_case(4, shape, classes=3)
-        y = model(x).argmax(dim=1)
-        spy = Spy(model)
-        worst, lowest = square(
-            spy, x, y, eps=eps, norm=norm, queries=30, generator=seeded(0)
-        )
-        assert worst.shape == x.shape
-        assert torch.allclose(lowest, margins(model, worst, y))
-        for points in spy.seen:
-            assert points.shape[1:] == x.shape[1:]
-            assert float(points.min()) >= 0 and float(points.max()) <= 1
-            if len(points) == len(x):
-                size = norms.length(points - x, norm)
-                assert float(size.max()) <= eps + 1e-9
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_a_row_of_a_batch_equals_the_row_alone(norm):
-    model, x, _ = linear_case(6, (3, 6, 6), classes=4)
-    y = model(x).argmax(dim=1)
-    settings = {"eps": 0.02, "norm": norm, "steps": 20}
-    worst, lowest = query(model, x, y, **settings)
-    assert bool((lowest > 0).any())
-    for i in range(len(x)):
-        alone, low = query(model, x[i : i + 1], y[i : i + 1], **settings)
-        assert torch.allclose(worst[i], alone[0], atol=1e-12), i
-        assert torch.allclose(lowest[i], low[0], atol=1e-9)
-
-
 def test_more_queries_never_help_the_defender():
     model, x, _ = linear_case(6, (1, 6, 6), classes=4)
     y = model(x).argmax(dim=1)

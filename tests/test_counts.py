@@ -35,6 +35,18 @@ def test_the_page_shows_the_variants_and_faults_that_there_are():
     assert held["missing"] == list(counts.MISSING), told
 
 
+def test_inputs_are_those_that_hypothesis_has_tried():
+    said = """tests/test_x.py::test_one:
+  - during generate phase (0.1 seconds):
+    - 8 passing, 0 failing, and 2 invalid test cases
+tests/test_x.py::test_two:
+    - 30 passing examples, 0 failing examples, 1 invalid examples
+"""
+    assert counts.inputs(said) == 38
+    with pytest.raises(SystemExit, match="no inputs"):
+        counts.inputs("57 passed in 3 s")
+
+
 SCRIPT = "import sys\nfrom value import V\nprint('V is', V)\n"
 
 

@@ -81,6 +81,7 @@ def test_cost_counts_k_plus_one_passes():
     assert all(len(row["seconds"]) == 1 for row in rows)
 
 
+@pytest.mark.slow
 def test_a_race_watches_every_recipe_on_the_same_images():
     race = experiments.overfitting_race(100, epochs=1)
     race = replace(

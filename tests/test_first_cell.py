@@ -89,8 +89,17 @@ def _git(folder: Path, *command: str) -> None:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> str:
-    """A git repository made from the working tree; its address."""
-    return clone_source(tmp_path_factory.mktemp("origin"))
+    """A git repository with what the cell itself needs; its address."""
+    folder = tmp_path_factory.mktemp("origin")
+    shutil.copy2(ROOT / "_toc.yml", folder)
+    shutil.copytree(
+        ROOT / "lib", folder / "lib",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )  # fmt: skip
+    _git(folder, "init", "-q")
+    _git(folder, "add", "-A")
+    _git(folder, "commit", "-q", "-m", "The book")
+    return f"file://{folder}"
 
 
 def test_every_chapter_has_the_same_first_cell():
@@ -192,7 +201,10 @@ def test_a_repository_that_is_not_the_book_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_whole_chapter_runs_alone_in_an_empty_folder(tmp_path, repository):
+def test_a_whole_chapter_runs_alone_in_an_empty_folder(
+    tmp_path, tmp_path_factory
+):
+    repository = clone_source(tmp_path_factory.mktemp("whole"))
     shutil.copy2(ALONE, tmp_path / ALONE.name)
     command = [sys.executable, "-m", "jupyter", "execute", ALONE.name]
     done = subprocess.run(

@@ -34,6 +34,7 @@ def has_glibc() -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_glibc(), reason="needs the GNU C library")
 def test_an_attack_makes_the_process_keep_its_memory():
     """Counted in page faults, which do not depend on the clock."""

@@ -28,28 +28,6 @@ def test_projection_by_hand():
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_what_is_inside_stays_and_what_is_outside_lands_on_the_ball(norm):
-    delta = rows()
-    size = norms.length(delta, norm)
-    inside = size <= 1
-    assert 0 < int(inside.sum()) < len(delta)
-    projected = norms.project(delta, 1.0, norm)
-    assert torch.equal(projected[inside], delta[inside])
-    ends = norms.length(projected, norm)[~inside]
-    assert torch.allclose(ends, torch.ones_like(ends))
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_no_point_of_the_ball_is_nearer_than_the_projection(norm):
-    delta = rows(20, scale=2.0)
-    projected = norms.project(delta, 1.0, norm)
-    nearest = norms.length(delta - projected, "l2")
-    for seed in range(100):
-        other = norms.random_in_ball(delta, 1.0, norm, seeded(seed))
-        assert bool((norms.length(delta - other, "l2") >= nearest).all())
-
-
-@pytest.mark.parametrize("norm", NORMS)
 def test_the_ball_of_radius_zero_is_a_point(norm):
     assert not norms.project(rows(), 0.0, norm).any()
     assert not norms.project(torch.zeros(2, 3), 0.5, norm).any()
@@ -66,13 +44,6 @@ def test_steepest_beats_every_direction_of_length_one(norm):
     for seed in range(100):
         other = norms.random_in_ball(grad, 1.0, norm, seeded(seed))
         assert bool(((grad * other).flatten(1).sum(dim=1) <= gain).all())
-
-
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e20, 1e30])
-def test_steepest_survives_tiny_and_huge_gradients(scale):
-    grad = torch.tensor([[3.0, -4.0]])
-    step = norms.steepest(grad * scale, "l2")
-    assert torch.allclose(step, grad / 5)
 
 
 @pytest.mark.parametrize("norm", NORMS)

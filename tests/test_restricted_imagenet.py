@@ -174,6 +174,7 @@ def test_the_settings_are_those_of_the_fact_sheet():
     assert JOBS["restricted-imagenet-l2"].recipe.norm == "l2"
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_the_colours_while_they_are_read(nine):
     job = Job(
         Recipe("small_resnet", "adversarial", eps=0.01, steps=1, epochs=4,

@@ -329,6 +329,7 @@ def test_noise_pixels_have_their_size_and_cost_robustness(outcomes):
     assert many["robust_box"] < none["robust_box"] - 40
 
 
+@pytest.mark.slow
 def test_networks_find_the_pattern_or_drop_it():
     settings = {"p": 0.9, "m": 4, "steps": 80, "batch": 200, "width": 16,
                 "test": 1000, "attacked": 200, "seeds": [0]}  # fmt: skip

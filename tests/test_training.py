@@ -449,7 +449,7 @@ def uninterrupted(name):
     ("name", "stop_after"),
     [*(("linear", n) for n in (0, 1, 3, 5, 11)), ("batch norm", 4),
      ("free", 7), ("free", 13), ("trades", 4), ("average", 7), ("averaged", 3),
-     ("averaged", 7)],
+     pytest.param("averaged", 7, marks=pytest.mark.slow)],
 )
 def test_a_run_resumed_after_an_interruption_has_the_same_bits(
     tmp_path, monkeypatch, name, stop_after
@@ -600,6 +600,7 @@ def test_no_model_survives_a_ball_that_holds_every_image():
         train(x, y, recipe, progress=False, classes=2, features=4)
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_large_is_noticed(digits):
     part = digits.take(84, 10)
     recipe = Recipe(epochs=12, batch_size=4, lr=30.0)

@@ -156,6 +156,33 @@ def promises() -> dict[str, int]:
     }
 
 
+def tried() -> dict[str, int]:
+    """Properties that hypothesis holds to inputs it chooses, and how many."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/test_properties.py", "-q",
+         "--hypothesis-show-statistics"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"a property does not hold:\n{done.stdout[-1000:]}")
+    return {
+        "properties_tried": sum(
+            name.startswith("test_properties.py::")
+            for name in functions(ROOT / "tests")
+        ),
+        "inputs_tried": inputs(done.stdout),
+    }
+
+
+def inputs(statistics: str) -> int:
+    """The inputs that passed, in what hypothesis says of its tests."""
+    found = re.findall(r"^ *- (\d+) passing", statistics, re.MULTILINE)
+    if not found:
+        sys.exit("hypothesis has counted no inputs")
+    return sum(map(int, found))
+
+
 def variants() -> list[dict]:
     """A row for each broken variant: whether its check has caught it.
 
@@ -191,6 +218,7 @@ def count() -> dict:
                 sys.exit(f"{fault}: there is no test {name}")
     return {
         "tests": collected(), "test_functions": len(known), **promises(),
+        **tried(),
         "faults": {fault: list(tests) for fault, tests in FAULTS.items()},
         "missing": list(MISSING),
         "variants": variants(),
