@@ -59,10 +59,12 @@ def together(records: Mapping[str, Record]) -> Figure:
                     linestyle="", label=LABELS[label],
                 )  # fmt: skip
                 noisy = label in _SIGMAS  # these lie close together
+                below = {"σ = 1": 0, "σ = 0.5": -11}
+                name_of = _SIGMAS.get(label, LABELS[label])
                 panel.annotate(
-                    _SIGMAS.get(label, LABELS[label]), (x, y),
-                    (-12, -6) if noisy else (4, 5), fontsize=11,
-                    textcoords="offset points",
+                    name_of, (x, y),
+                    (-12, below.get(name_of, -6)) if noisy else (4, 5),
+                    fontsize=11, textcoords="offset points",
                     ha="right" if noisy else "left",
                 )  # fmt: skip
             panel.set_xlim(-5, 118)

@@ -135,7 +135,8 @@ def choices(
     for k, (each, place) in enumerate(zip(questions, places, strict=True)):
         letter = _LETTERS[place]
         fields += _words_field(k, each, place)
-        told += (f"<li>{letter}, {_marked(each.right)}. {_marked(each.why)} "
+        right = _marked(each.right.removesuffix("."))
+        told += (f"<li>{letter}, {right}. {_marked(each.why)} "
                  f"{_read(each)}</li>")  # fmt: skip
         plain.append(f"{k + 1}: {letter}, {each.right}")
     book = {"answers": places, "passed": passed, "missed": missed}

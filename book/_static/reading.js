@@ -41,6 +41,21 @@
   addEventListener("toggle", later, true);
 })();
 
+// A full stop after a formula does not begin a line of its own.
+addEventListener("DOMContentLoaded", () => {
+  for (const part of document.querySelectorAll("article span.math")) {
+    const text = part.nextSibling;
+    const mark = text?.nodeType === 3 && text.data.match(/^[.,;:?!)\]]+/)?.[0];
+    // a long formula scrolls in its own box, which has to stay the line's
+    if (!mark || part.textContent.length > 30) continue;
+    const together = document.createElement("span");
+    together.style.whiteSpace = "nowrap";
+    part.before(together);
+    together.append(part, mark);
+    text.data = text.data.slice(mark.length);
+  }
+});
+
 // From a folder a page cannot read another one, so a search shows no lines of
 // the pages it finds; and the pack of the book is not in the pack.
 if (location.protocol === "file:") {
