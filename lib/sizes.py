@@ -333,7 +333,7 @@ MNIST_SWEEPS = {
     "full": Sweep(
         _MNIST, "mnist",
         sizes=(30, 100, 300, 1_000, 3_000, 10_000, 30_000, 60_000),
-        eps=_MNIST_EPS, seeds=3, half_seeds=1, updates=960,
+        eps=_MNIST_EPS, seeds=4, half_seeds=1, updates=960,
         rival=(("l2", 1.5), ("linf", 0.3)),
         rival_sizes=(100, 1_000, 10_000, 60_000),
         twice=(3_000, 60_000),
