@@ -63,6 +63,7 @@ def table(
     header: Sequence[str],
     caption: str,
     numbers: Sequence[int] = (),
+    stacked: bool = False,
 ) -> Html:
     """A table that scrolls by itself on a narrow screen.
 
@@ -72,6 +73,8 @@ def table(
         header: one name for each column.
         caption: what the table shows, as a sentence.
         numbers: indices of the columns that are aligned to the right.
+        stacked: on a phone the cells of a row stand below each other, each
+            under its column's name: for tables of long texts.
 
     Raises ``ValueError`` for a row that does not match the header.
     """
@@ -84,9 +87,11 @@ def table(
 
     def cell(value: object, column: int, tag: str) -> str:
         kind = ' class="number"' if column in numbers else ""
-        scope = ' scope="col"' if tag == "th" else ""
+        extra = ' scope="col"' if tag == "th" else ""
+        if stacked and tag == "td":
+            extra = f' data-column="{_escape(header[column])}"'
         inner = value.html if isinstance(value, Html) else _escape(value)
-        return f"<{tag}{kind}{scope}>{inner}</{tag}>"
+        return f"<{tag}{kind}{extra}>{inner}</{tag}>"
 
     def line(cells: Sequence[object], tag: str) -> str:
         # a column without a name has no header cell
@@ -100,7 +105,8 @@ def table(
     markup = (
         f'<figure class="book-figure"><figcaption>{label}</figcaption>'
         f'<div class="book-scroll" tabindex="0" role="group" '
-        f'aria-label="{label}"><table class="book-table">'
+        f'aria-label="{label}">'
+        f'<table class="book-table{" book-stacked" if stacked else ""}">'
         f"<thead>{line(header, 'th')}</thead>"
         f"<tbody>{body}</tbody></table></div></figure>"
     )

@@ -219,6 +219,17 @@ def test_a_table_escapes_what_it_is_given():
     ]  # fmt: skip
 
 
+def test_cells_of_a_stacked_table_name_their_column():
+    shown = {"header": ["claim", 'a "verdict"'], "caption": "Claims."}
+    html = page.table([["C1", "open"]], stacked=True, **shown).html
+    assert '<td data-column="claim">C1</td>' in html
+    assert '<td data-column="a &quot;verdict&quot;">open</td>' in html
+    assert 'class="book-table book-stacked"' in html
+    assert html.count("data-column") == 2  # none in the header
+    plain = page.table([["C1", "open"]], **shown).html
+    assert "data-column" not in plain and "book-stacked" not in plain
+
+
 def test_a_table_takes_any_iterable_of_rows():
     shown = page.table(
         ((i, i**2) for i in range(3)), header=["i", "square"], caption="c"
