@@ -66,7 +66,7 @@ book: $(STAMP)  ## execute every chapter and build the pages
 	@echo "The book is at $(CURDIR)/$(HTML)/index.html"
 
 .PHONY: unit
-unit: $(STAMP)  ## run the unit tests that are quick: about a minute
+unit: $(STAMP)  ## run the unit tests that are quick: about two minutes
 	@$(UNITS) -m "not slow" tests
 
 .PHONY: test

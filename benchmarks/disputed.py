@@ -6,8 +6,8 @@
 
 For every image that AutoAttack fools and ``strong`` leaves standing in at
 least one of its three seeds, each of AutoAttack's four attacks is run alone.
-Where only the last one (Square, thousands of queries) succeeds, the gradient
-misleads; where one with gradients does, more steps or targets would help.
+Where only the last one (Square, thousands of queries) succeeds, gradients may
+mislead; where one with gradients does, more steps or targets may help.
 Settings, models and images are those of ``strength.py``, whose cache of
 AutoAttack's outcomes is used; minutes for each image.
 """
@@ -41,7 +41,10 @@ def measure(settings: dict) -> dict:
     model, x, y = strength.load(settings)
     reference = strength.autoattack(settings, model, x, y)
     if reference is None:
-        raise SystemExit("AutoAttack is missing: benchmarks/requirements.txt")
+        raise SystemExit(
+            "AutoAttack is missing: install benchmarks/requirements.txt as "
+            "benchmarks/README.md says, and name the folder in BENCH_PEERS"
+        )
     stands, gap = ours(settings, model, x, y)
     theirs = torch.tensor(reference["correct"]).bool()
     rows = (stands.any(dim=0) & ~theirs).nonzero()[:, 0].tolist()

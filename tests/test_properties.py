@@ -123,13 +123,11 @@ def one_step(case, model, _):
 
 
 def climbing(case, model, _):
-    return apgd(model, case.x, case.y, **case.ball, steps=4)[0]
+    return apgd(model, case.x, case.y, **case.ball, steps=4)
 
 
 def walking(case, model, _):
-    return fab(
-        model, case.x, case.y, target=case.target, **case.ball, steps=4
-    )[0]
+    return fab(model, case.x, case.y, target=case.target, **case.ball, steps=4)
 
 
 def asking(kind):
@@ -137,11 +135,22 @@ def asking(kind):
         return kind(
             model, case.x, case.y, **case.ball, queries=12,
             generator=generator,
-        )[0]  # fmt: skip
+        )  # fmt: skip
 
     return attack
 
 
+def points_of(attack):
+    """The points alone, of an attack that returns their margins too."""
+    return lambda *given: attack(*given)[0]
+
+
+WITH_MARGINS = {
+    "apgd": climbing,
+    "fab": walking,
+    "square": asking(square),
+    "search": asking(search),  # in l2 so few queries are all patches
+}
 ATTACKS = {
     "pgd": of_pgd(restarts=2),
     "pgd from the image": of_pgd(random_start=False),
@@ -149,10 +158,7 @@ ATTACKS = {
     "pgd, cosine": of_pgd(schedule="cosine", loss="margin"),
     "pgd, target": to_a_target,
     "fgsm": one_step,
-    "apgd": climbing,
-    "fab": walking,
-    "square": asking(square),
-    "search": asking(search),  # in l2 so few queries are all patches
+    **{name: points_of(attack) for name, attack in WITH_MARGINS.items()},
 }
 RANDOM_STARTS = ("pgd", "pgd, cosine", "pgd, target")
 BY_CHANCE = (*RANDOM_STARTS, "square", "search")
@@ -196,6 +202,13 @@ def test_every_point_that_is_looked_at_is_in_ball_and_box(name, case):
         # fewer when some have fallen
         if name != "fab" and len(points) == len(case.x):
             check_inside(points, case)
+
+
+@pytest.mark.parametrize("name", WITH_MARGINS)
+@given(case=cases())
+def test_the_margins_returned_are_those_of_the_points(name, case):
+    worst, lowest = WITH_MARGINS[name](case, case.model, seeded(case.seed))
+    assert torch.allclose(lowest, margins(case.model, worst, case.y))
 
 
 @every_attack

@@ -7,7 +7,6 @@ on a machine with neither those tests are reported as skipped.
 import html
 import itertools
 import json
-import random
 import re
 import shutil
 import subprocess
@@ -66,11 +65,12 @@ def numbers(scene):
 
 @pytest.mark.parametrize("name", list(sliders.FIGURES))
 def test_script_and_library_agree(name, tmp_path):
-    settings = random.Random(0).sample(settings_of(name), 60)
+    settings = settings_of(name)[::3]
+    # sums and samples of a scene are enough to compare and quick to send
     got = evaluate(
         f"{json.dumps(settings)}.map(toySliders.scenes.{name})", tmp_path
     )
-    assert len(got) == len(settings)
+    assert len(got) == len(settings) > 40
     for given, theirs in zip(settings, got, strict=True):
         ours = sliders_scenes.SCENES[name](**given)
         for group in ("curves", "marks", "values"):
