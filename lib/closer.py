@@ -8,13 +8,13 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from . import plots, stats
+from . import stats
 from .explorer import Choice, Panel, Row, explorer
 from .large import Large, line
 from .page import Html
 from .results import Record
 from .seeing_plots import TITLES
-from .size_plots import radius
+from .size_plots import called
 from .size_readings import Ball, SizeGrid
 
 
@@ -207,9 +207,7 @@ def by_size(
 
 
 def _name(grid: SizeGrid, ball: Ball | None) -> str:
-    if ball is None:
-        return "0"
-    return f"{plots.NORM_NAMES[ball[0]]} {radius(ball, grid.sweep.dataset)}"
+    return "0" if ball is None else called(ball, grid.sweep.dataset)
 
 
 def _told(grid: SizeGrid, ball: Ball | None, n: int) -> str:

@@ -8,7 +8,7 @@ returns what was measured and a verdict; a line without a judge is open.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
@@ -18,10 +18,12 @@ from . import (
     results,
     seeing_ledger,
     size_ledger,
+    sizes,
     stats,
     toy_ledger,
 )
 from .readings import TrainingGrid, name_of
+from .size_plots import called
 from .stats import Mean
 
 REPRODUCED = "reproduced"
@@ -29,21 +31,35 @@ NOT = "not reproduced"
 OPEN = "open"
 
 
-def on_mnist(verdict: str) -> str:
-    """A verdict for a claim about MNIST and CIFAR-10, the second not run."""
-    return f"{verdict} on MNIST; {OPEN} on CIFAR-10"
+Held = bool | str | None  # holds or not, "partly", None for open
+VERDICTS: dict[Held, str] = {
+    True: REPRODUCED, "partly": f"partly {REPRODUCED}", False: NOT, None: OPEN,
+}  # fmt: skip
+
+
+def on_both(mnist: Held, cifar10: Held = None) -> str:
+    """The verdict on a claim about MNIST and CIFAR-10."""
+    first, second = VERDICTS[mnist], VERDICTS[cifar10]
+    if first == second:
+        return first
+    return f"{first} on MNIST; {second} on CIFAR-10"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was measured for a claim, the verdict, and the chapter.
+    """What was measured for a claim, the verdict, and the chapters.
 
-    ``chapter`` is the name of a page below ``book/``; empty where open.
+    ``chapters`` are names of pages below ``book/``; empty where open.
     """
 
     ours: str
     verdict: str
-    chapter: str = ""
+    chapters: tuple[str, ...] = ()
+
+    @property
+    def chapter(self) -> str:
+        """The first of the chapters; empty where open."""
+        return self.chapters[0] if self.chapters else ""
 
 
 def _grid() -> TrainingGrid:
@@ -75,15 +91,12 @@ def _compute() -> Judgement:
         + ", ".join(f"{r.ratio:.1f} at k = {r.steps}" for r in rows)
         + f"; free {cheap['free']:.1f}, fast {cheap['fgsm']:.1f}{above}"
     )
-    if inside and close:
-        verdict = REPRODUCED
-    else:
-        verdict = f"partly {REPRODUCED}" if inside else NOT
-    return Judgement(ours, on_mnist(verdict), "costs")
+    held = (close or "partly") if inside else False
+    return Judgement(ours, on_both(held), ("costs",))
 
 
 def _standard_drop() -> Judgement:
-    """C3: standard accuracy falls with eps, on MNIST by 1 to 3 points."""
+    """C3: standard accuracy falls with eps, by as much as is asked for."""
     grid = _grid()
     told, fell = [], []
     for norm in ("linf", "l2"):
@@ -92,15 +105,25 @@ def _standard_drop() -> Judgement:
         fell.append(gap.high < 0)
         told.append(f"{norm} {radii[-1]:g}: {gap.per_cent()} points")
     size = -100 * _drop(grid, "linf", 0.3).value
-    verdict = on_mnist(REPRODUCED if all(fell) else NOT)
     note = (
         "" if 1 <= size <= 3
         else f"; the size at l-infinity 0.3 ({size:.2f}) is outside 1 to 3"
     )  # fmt: skip
+    ours = "MNIST, change of standard accuracy: " + "; ".join(told) + note
+    return _with_photographs(
+        ours, all(fell), size_ledger.photographs_drop()
+    )
+
+
+def _with_photographs(
+    ours: str, held: Held, photographs: size_ledger.Half
+) -> Judgement:
+    """A line whose two data sets stand in two chapters."""
+    told, there = photographs
     return Judgement(
-        "MNIST, change of standard accuracy: " + "; ".join(told) + note,
-        verdict,
-        "training",
+        f"{ours}. {told}",
+        on_both(held, there),
+        ("training", size_ledger.PHOTOGRAPHS),
     )
 
 
@@ -133,11 +156,8 @@ def _half_half() -> Judgement:
     if held:
         ours += f" ({', '.join(held)})"
     ours += "; not all gaps are beyond noise, see the chapter"
-    if len(held) == asked:
-        verdict = REPRODUCED
-    else:
-        verdict = f"partly {REPRODUCED}" if held else NOT
-    return Judgement(ours, on_mnist(verdict), "training")
+    found = len(held) == asked or ("partly" if held else False)
+    return _with_photographs(ours, found, size_ledger.photographs_half())
 
 
 def _decline() -> Judgement:
@@ -156,42 +176,39 @@ def _decline() -> Judgement:
         told.append(
             f"{norm}: " + " → ".join(f"{100 * value:.2f}" for value in means)
         )
-    return Judgement(
+    return _with_photographs(
         f"MNIST, {'; '.join(told)} %; rises beyond noise: {rises}",
-        on_mnist(NOT if rises else REPRODUCED),
-        "training",
+        not rises,
+        size_ledger.photographs_decline(),
     )
 
 
 def _eps_values() -> Judgement:
     """Tables 2 and 3: which of the paper's radii are in use."""
     used = [f"{norm} {eps:g}" for norm, eps in _grid().balls]
+    sweep = sizes.CIFAR10_SWEEPS["full"]
+    used += [called(ball, sweep.dataset) for ball in sweep.balls]
     return Judgement(
-        f"in use so far (MNIST, Table 4's radii): {', '.join(used)}",
-        f"used as given on MNIST; {OPEN} on CIFAR-10 and for Table 3",
-        "training",
+        f"in use so far (Table 4's radii): {', '.join(used)}",
+        f"used as given on MNIST and CIFAR-10; {OPEN} for Table 3",
+        ("training", size_ledger.PHOTOGRAPHS),
     )
 
 
-VERDICTS: dict[bool | str | None, str] = {
-    True: REPRODUCED, "partly": f"partly {REPRODUCED}", False: NOT, None: OPEN,
-}  # fmt: skip
-
-
-def _found(
-    find: Callable[[], tuple[str, bool | str | None, str]],
-) -> Judgement:
+def _found(find: Callable[[], tuple[str, Held, str]]) -> Judgement:
     """What a chapter's own judge has found: words, a verdict, the chapter."""
     ours, held, chapter = find()
-    return Judgement(ours, VERDICTS[held], chapter)
+    return Judgement(ours, VERDICTS[held], (chapter,))
 
 
 def _swept(ident: str) -> Judgement:
-    """The same for the size sweep, which was run on MNIST alone."""
-    found = _found(size_ledger.FINDINGS[ident])
-    if "CIFAR-10" not in _line(ident).data or found.verdict == OPEN:
-        return found
-    return replace(found, verdict=on_mnist(found.verdict))
+    """The same for the size sweeps."""
+    found = size_ledger.FINDINGS[ident]()
+    if "CIFAR-10" in _line(ident).data:
+        verdict = on_both(found.mnist, found.cifar10)
+    else:
+        verdict = VERDICTS[found.mnist]
+    return Judgement(found.ours, verdict, found.chapters)
 
 
 def _line(ident: str) -> paper.Claim:

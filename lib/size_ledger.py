@@ -1,60 +1,126 @@
 """Verdicts on the view of adversarial training as augmentation.
 
 Lines C2, C4 to C9 and Figures 1 and 6 of "Paper versus ours", judged from
-the committed records of the size sweep. What the paper claims at small and
-at large sizes is asked of at least ``SEEDS`` seeds; with fewer a line says
-what was measured and stays open.
+the committed records of the size sweeps; and what the sweep on CIFAR-10 says
+at the full size on lines whose MNIST half has records of its own (C3, C10,
+Figure 7). Too few seeds (``SEEDS``) leave a data set open, with what was
+measured.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+
 from . import confusion, results, stats
-from .size_readings import SizeGrid
+from .size_plots import called
+from .size_readings import Ball, SizeGrid
+from .stats import Mean
 
-SEEDS = 5
+SEEDS = {"mnist": 5, "cifar10": 3}
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 SMALL = 1_000  # "tens to a few hundred" images, and the next size
+STRONGEST = ("linf", 8 / 255)  # for which C3 names a size of the drop
+WEAK = 0.02  # a gain of photographs that still counts as weak
+DIGITS, PHOTOGRAPHS = "augmentation", "photographs"  # chapters
 
-# what was measured; whether the criterion holds, None for open; the chapter
-Finding = tuple[str, bool | None, str]
-CHAPTER = "augmentation"
+
+@dataclass(frozen=True)
+class Finding:
+    """What the sweeps say on a line of the ledger.
+
+    ``held`` says for MNIST and for CIFAR-10 whether the criterion holds,
+    None for open; ``chapters`` are the pages that show it.
+    """
+
+    ours: str
+    mnist: bool | None
+    cifar10: bool | None = None
+    chapters: tuple[str, ...] = (DIGITS,)
 
 
-def _grid() -> SizeGrid:
-    return SizeGrid.load("sizes-mnist")
+Half = tuple[str, bool | None]  # one data set's words and whether it holds
+
+
+def _grid(dataset: str) -> SizeGrid:
+    return SizeGrid.load(f"sizes-{dataset}")
 
 
 def _enough(grid: SizeGrid, held: bool) -> bool | None:
-    return held if grid.sweep.seeds >= SEEDS else None
+    return held if grid.sweep.seeds >= SEEDS[grid.sweep.dataset] else None
+
+
+def _seeds(grid: SizeGrid) -> str:
+    n = grid.sweep.seeds
+    return f"{TITLES[grid.sweep.dataset]}, {n} seed{'s' * (n > 1)}"
+
+
+def _strongest(grid: SizeGrid) -> list[Ball]:
+    return [(norm, max(eps)) for norm, eps in grid.sweep.eps.items()]
+
+
+def _early_and_late(
+    grid: SizeGrid, ball: Ball
+) -> tuple[dict[int, Mean], Mean]:
+    """The gains at small sizes and at the full one."""
+    gains = dict(
+        zip(grid.sweep.sizes, grid.gains(grid.robust_way, ball), strict=True)
+    )
+    early = {n: gap for n, gap in gains.items() if n <= SMALL}
+    return early, gains[grid.sweep.sizes[-1]]
 
 
 def help_then_harm() -> Finding:
-    """C4, C8, C9: help beyond noise at small sizes, harm at the full one."""
-    grid = _grid()
+    """C4, C8, C9: digits are helped and then harmed, photographs harmed."""
+    halves = [_digits_turn(_grid("mnist")), _photographs(_grid("cifar10"))]
+    return Finding(
+        ". ".join(told for told, _ in halves),
+        *(held for _, held in halves),
+        chapters=(DIGITS, PHOTOGRAPHS),
+    )
+
+
+def _digits_turn(grid: SizeGrid) -> Half:
+    """Help beyond noise at small sizes, harm at the full one."""
     told, held = [], True
-    for norm, eps in grid.sweep.eps.items():
-        ball = (norm, max(eps))
-        early = {
-            n: grid.gain(grid.robust_way, ball, n)
-            for n in grid.sweep.sizes if n <= SMALL
-        }  # fmt: skip
+    for ball in _strongest(grid):
+        early, late = _early_and_late(grid, ball)
         best = max(early, key=lambda n: early[n].value)
-        late = grid.gain(grid.robust_way, ball, grid.sweep.sizes[-1])
         held &= any(gap.low > 0 for gap in early.values()) and late.high < 0
         last = grid.sweep.twice[-1]
         longer = grid.gain_at_twice(ball, last)
         told.append(
-            f"{norm} {ball[1]:g}: {early[best].per_cent()} points at "
+            f"{called(ball, 'mnist')}: {early[best].per_cent()} points at "
             f"{best:,} images, {late.per_cent()} at "
             f"{grid.sweep.sizes[-1]:,} (twice the epochs, {last:,} images, "
             f"seed 0: {longer.per_cent()})"
         )
-    ours = f"MNIST, gain of robust training, {grid.sweep.seeds} seeds, "
-    return ours + "; ".join(told), _enough(grid, held), CHAPTER
+    ours = f"{_seeds(grid)}, gain of robust training: " + "; ".join(told)
+    return ours, _enough(grid, held)
+
+
+def _photographs(grid: SizeGrid) -> Half:
+    """No or weak help at small sizes in any ball, harm at the full one."""
+    weak = True
+    for ball in grid.sweep.balls:
+        early, _ = _early_and_late(grid, ball)
+        weak &= all(g.low <= 0 or g.value <= WEAK for g in early.values())
+    told, harm = [], True
+    for ball in _strongest(grid):
+        early, late = _early_and_late(grid, ball)
+        best = max(early, key=lambda n: early[n].value)
+        harm &= late.high < 0
+        told.append(
+            f"{called(ball, 'cifar10')}: at best {early[best].per_cent()} "
+            f"points with up to {SMALL:,} images, {late.per_cent()} at "
+            f"{grid.sweep.sizes[-1]:,}"
+        )
+    return f"{_seeds(grid)}: " + "; ".join(told), _enough(grid, weak and harm)
 
 
 def most_confusing() -> Finding:
     """C6, C7: the order of the losses, and what it is worth in accuracy."""
-    grid = _grid()
+    grid = _grid("mnist")
     record = results.load("sizes-confusion")
     held, steps, _, _ = confusion.orders(record)
     by_size = []
@@ -65,12 +131,11 @@ def most_confusing() -> Finding:
             for way in ("random", "fgsm", grid.robust_way)
         } | {"shift": grid.gain("shift", None, n).value}
         by_size.append(f"{max(gains, key=gains.__getitem__)} at {n:,}")
-    return (
+    return Finding(
         f"{held} of {steps} steps of the order are beyond noise (a random "
         "point is hardly worse than none); most helpful: "
         + ", ".join(by_size),
         _enough(grid, _ordered(record) and len(by_size) >= 4),
-        CHAPTER,
     )
 
 
@@ -85,7 +150,16 @@ def _ordered(record: results.Record) -> bool:
 
 def needs_data() -> Finding:
     """C2: robust accuracy is further from its full-data value."""
-    grid = _grid()
+    halves = [_gaps(_grid(dataset)) for dataset in SEEDS]
+    return Finding(
+        "The gap to the value with all data is larger for robust accuracy: "
+        + "; ".join(told for told, _ in halves),
+        *(held for _, held in halves),
+        chapters=(DIGITS, PHOTOGRAPHS),
+    )
+
+
+def _gaps(grid: SizeGrid) -> Half:
     full, way = grid.sweep.sizes[-1], grid.robust_way
     larger = asked = 0
     for ball in grid.sweep.balls:
@@ -100,11 +174,78 @@ def needs_data() -> Finding:
             )
             larger += robust.value > plain.value
             asked += 1
-    ours = (
-        "MNIST: the gap to the value with all data is larger for robust "
-        f"accuracy at {larger} of {asked} pairs of size and ball"
+    return (
+        f"{_seeds(grid)}, at {larger} of {asked} pairs of size and ball",
+        _enough(grid, larger == asked),
     )
-    return ours, _enough(grid, larger == asked), CHAPTER
+
+
+# --- CIFAR-10 at the full size --------------------------------------------
+
+
+def photographs_drop() -> Half:
+    """C3: standard accuracy falls with eps, by 5 to 15 points at 8/255."""
+    grid = _grid("cifar10")
+    told, held = [], True
+    for ball in _strongest(grid):
+        _, late = _early_and_late(grid, ball)
+        held &= late.high < 0
+        told.append(f"{called(ball, 'cifar10')}: {late.per_cent()} points")
+    size = -100 * _early_and_late(grid, STRONGEST)[1].value
+    if not 5 <= size <= 15:
+        told.append(f"the size at 8/255 ({size:.2f}) is outside 5 to 15")
+    return f"{_seeds(grid)}: " + "; ".join(told), _enough(grid, held)
+
+
+def photographs_half() -> Half:
+    """C10: half-half training lies between the two in both accuracies."""
+    grid = _grid("cifar10")
+    full, seeds = grid.sweep.sizes[-1], grid.sweep.half_seeds
+    held = 0
+    for ball in grid.sweep.balls:
+        ways = (("standard", None), ("half", ball), (grid.robust_way, ball))
+        clean, robust = (
+            [stats.over_seeds(seen[:seeds]).value for seen in each]
+            for each in (
+                [grid.standard(*way, full) for way in ways],
+                [
+                    grid.robust(
+                        *way, full, under=ball, protocol=grid.sweep.claim
+                    )
+                    for way in ways
+                ],
+            )
+        )
+        rising = robust[0] < robust[1] <= robust[2]
+        held += clean[0] > clean[1] > clean[2] and rising
+    asked = len(grid.sweep.balls)
+    told = (
+        f"{TITLES['cifar10']}, {seeds} seed{'s' * (seeds > 1)}: both orders "
+        f"in {held} of {asked} balls"
+    )
+    return told, held == asked if seeds >= SEEDS["cifar10"] else None
+
+
+def photographs_decline() -> Half:
+    """Figure 7: standard accuracy never rises with eps beyond noise."""
+    grid = _grid("cifar10")
+    full = grid.sweep.sizes[-1]
+    rises, told = 0, []
+    for norm, radii in grid.sweep.eps.items():
+        ways = [("standard", None)] + [
+            (grid.robust_way, (norm, eps)) for eps in radii
+        ]
+        seen = [grid.standard(*way, full) for way in ways]
+        for before, after in pairwise(seen):
+            rises += stats.paired(after, before).low > 0
+        means = [stats.over_seeds(each).value for each in seen]
+        told.append(
+            f"{norm}: " + " → ".join(f"{100 * value:.2f}" for value in means)
+        )
+    return (
+        f"{_seeds(grid)}, {'; '.join(told)} %; rises beyond noise: {rises}",
+        _enough(grid, not rises),
+    )
 
 
 FINDINGS = {

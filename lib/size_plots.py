@@ -24,6 +24,11 @@ def radius(ball: Ball, dataset: str) -> str:
     return f"{255 * ball[1]:.0f}/255"
 
 
+def called(ball: Ball, dataset: str) -> str:
+    """A ball in words: norm and radius."""
+    return f"{plots.NORM_NAMES[ball[0]]} {radius(ball, dataset)}"
+
+
 def against_size(
     grid: SizeGrid,
     read: Callable[[Ball], Sequence[Mean]],

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from swept import TINY, made_up, photographs
 
 from lib import (
     closer,
@@ -29,7 +30,6 @@ from lib.size_readings import SizeGrid
 from lib.stats import Mean
 
 SWEEP = sizes.MNIST_SWEEPS["full"]
-TINY = replace(sizes.MNIST_SWEEPS["smoke"], seeds=3)
 SETTINGS = [SWEEP, sizes.CIFAR10_SWEEPS["full"], TINY]
 
 
@@ -210,43 +210,6 @@ def test_the_history_is_thinned_evenly_and_ends_at_the_end():
 
 
 # --- readings -------------------------------------------------------------
-
-
-def made_up(gain, seeds=3, robust=None):
-    """A grid of TINY in which robust training gains ``gain[n]`` points."""
-    sweep = replace(TINY, seeds=seeds)
-    records = {}
-    for name, point in sizes.points(sweep):
-        seed, n = point.recipe.seed, point.n_train
-        correct = 500 + 10 * seed + (300 if n == 100 else 0)
-        way = name.split("-")[0]
-        if way == "pgd":
-            correct += round(10 * gain[n]) + seed % 2
-        elif way == "twice":
-            correct += 20
-        count = (robust or {30: 50, 100: 700})[n]
-        rows = [
-            {"norm": norm, "eps": eps, "correct": count - k, "total": 1000,
-             "protocol": protocol}
-            for k, protocol in enumerate((point.protocol, *point.also))
-            for norm, eps in point.attacks
-        ]  # fmt: skip
-        values = {
-            "standard": {"correct": correct, "total": 1000}, "robust": rows,
-            "passes": {"forwards": 10, "backwards": 5},
-            "training_cpu_seconds": 6 * (seed + 1),
-            "errors": [[n + k, k] for k in range(2 if n == 30 else 1)],
-        }  # fmt: skip
-        arrays = {}
-        if point.keep_images:
-            shade = len(records)  # tells the pictures of two models apart
-            arrays["seen"] = torch.full(
-                (6, 1, 28, 28), shade, dtype=torch.uint8
-            )
-        records[name] = Record(
-            name, {}, values, {"cpu_seconds": 36.0}, arrays=arrays
-        )
-    return SizeGrid(sweep, records)
 
 
 def test_readings_are_those_of_the_records():
@@ -453,10 +416,31 @@ def test_help_then_harm_follows_the_numbers(monkeypatch, gain, seeds, held):
     grid = made_up(gain, seeds)
     # the size of a hundred counts as the full one here
     monkeypatch.setattr(size_ledger, "SMALL", 30)
-    monkeypatch.setattr(size_ledger, "_grid", lambda: grid)
-    ours, found, chapter = size_ledger.help_then_harm()
-    assert found is held and chapter == "augmentation"
-    assert f"{seeds} seeds" in ours
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
+    found = size_ledger.help_then_harm()
+    assert found.mnist is held
+    assert found.chapters == ("augmentation", "photographs")
+    assert f"{seeds} seeds" in found.ours
+
+
+@pytest.mark.parametrize(
+    "gain, seeds, held",
+    [
+        ({30: -4, 100: -2}, 3, True),
+        ({30: 1.5, 100: -2}, 3, True),  # a weak gain
+        ({30: 4, 100: -2}, 3, False),  # not a weak one
+        ({30: -4, 100: -0.1}, 3, False),  # no harm beyond noise
+        ({30: -4, 100: -2}, 2, None),
+    ],
+)
+def test_photographs_are_hardly_helped_and_then_harmed(
+    monkeypatch, gain, seeds, held
+):
+    grid = photographs(gain, seeds)
+    monkeypatch.setattr(size_ledger, "SMALL", 30)
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
+    assert size_ledger.help_then_harm().cifar10 is held
+    assert f"CIFAR-10, {seeds} seeds" in size_ledger.help_then_harm().ours
 
 
 def test_the_most_helpful_is_sought_in_every_ball(monkeypatch):
@@ -478,24 +462,33 @@ def test_the_most_helpful_is_sought_in_every_ball(monkeypatch):
                 )
             best = grid.records[sizes.name_of("fgsm", ball, n, seed)]
             best.values["standard"] = {"correct": 990, "total": 1000}
-    monkeypatch.setattr(size_ledger, "_grid", lambda: grid)
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
     monkeypatch.setattr(
         results, "load", lambda name: Record(name, {}, {"rows": []})
     )
-    ours, _, _ = size_ledger.most_confusing()
+    ours = size_ledger.most_confusing().ours
     assert "most helpful: fgsm l2 at 30, fgsm linf at 100" in ours
 
 
 def test_the_ledger_says_which_data_set_was_run(monkeypatch):
-    grids = {5: made_up({30: 4, 100: -2}, 5), 4: made_up({30: 4, 100: -2}, 4)}
     monkeypatch.setattr(size_ledger, "SMALL", 30)
-    monkeypatch.setattr(size_ledger, "_grid", lambda: grids[5])
-    for ident in ("C4, C8, C9", "Fig. 1, 6", "C2"):
-        judged = ledger.JUDGES[ident]()
-        assert judged.verdict == "reproduced on MNIST; open on CIFAR-10"
-        assert judged.chapter == "augmentation"
-    monkeypatch.setattr(size_ledger, "_grid", lambda: grids[4])
-    assert ledger.JUDGES["C4, C8, C9"]().verdict == "open"
+
+    def read(digits, pictures):
+        grids = {"mnist": digits, "cifar10": pictures}
+        monkeypatch.setattr(size_ledger, "_grid", grids.__getitem__)
+        return {
+            ident: ledger.JUDGES[ident]().verdict
+            for ident in ("C4, C8, C9", "Fig. 1, 6", "C2")
+        }
+
+    turn = {30: 4, 100: -2}
+    for verdict in read(made_up(turn, 5), photographs(turn, 1)).values():
+        assert verdict == "reproduced on MNIST; open on CIFAR-10"
+    found = read(made_up(turn, 5), photographs(turn, 3))
+    both = "reproduced on MNIST; not reproduced on CIFAR-10"
+    assert found["C4, C8, C9"] == both and found["C2"] == "reproduced"
+    few = read(made_up(turn, 4), photographs(turn, 2))
+    assert set(few.values()) == {"open"}
     assert set(size_ledger.FINDINGS) <= {c.ident for c in paper.LEDGER}
 
 
@@ -505,10 +498,53 @@ def test_the_ledger_says_which_data_set_was_run(monkeypatch):
 )
 def test_robust_accuracy_needs_more_data(monkeypatch, robust, held):
     grid = made_up({30: 0, 100: 0}, 5, robust)
-    monkeypatch.setattr(size_ledger, "_grid", lambda: grid)
-    ours, found, _ = size_ledger.needs_data()
-    assert found is held
-    assert ("2 of 2" in ours) is held
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
+    found = size_ledger.needs_data()
+    assert found.mnist is held
+    assert ("2 of 2" in found.ours) is held
+
+
+@pytest.mark.parametrize(
+    "gain, drop, decline",
+    [(-8, True, True), (3, False, False), (0, False, True)],
+)
+def test_photographs_at_the_full_size(monkeypatch, gain, drop, decline):
+    grid = photographs({30: 0, 100: gain})
+    sweep = replace(grid.sweep, eps={"l2": (1.5,), "linf": (0.3,)})
+    grid = SizeGrid(sweep, grid.records)
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
+    # the ball of 8/255 is that of the made-up grid here
+    monkeypatch.setattr(size_ledger, "STRONGEST", ("linf", 0.3))
+    told, held = size_ledger.photographs_drop()
+    assert held is drop and ("outside 5 to 15" in told) is (gain != -8)
+    told, held = size_ledger.photographs_decline()
+    assert held is decline
+    assert f"beyond noise: {0 if decline else 2}" in told
+
+
+@pytest.mark.parametrize(
+    "clean, robust, held",
+    [
+        ((900, 880, 850), (10, 300, 400), True),
+        ((900, 880, 850), (10, 400, 300), False),
+        ((900, 840, 850), (10, 300, 400), False),
+    ],
+)
+def test_half_half_lies_between(monkeypatch, clean, robust, held):
+    grid = photographs({30: 0, 100: 0})
+    ways = ("standard", "half", "pgd")
+    for name, record in grid.records.items():
+        way = name.split("-")[0]
+        if "-n100-" not in name or way not in ways:
+            continue
+        k = ways.index(way)
+        record.values["standard"]["correct"] = clean[k]
+        for row in record.values["robust"]:
+            row["correct"] = robust[k]
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
+    told, found = size_ledger.photographs_half()
+    assert found is None and "1 seed:" in told  # half_seeds of the sweep
+    assert f"in {2 if held else 0} of 2 balls" in told
 
 
 # --- exercises ------------------------------------------------------------

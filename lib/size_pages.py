@@ -1,0 +1,316 @@
+"""Tables and sentences of the chapters on the size sweep.
+
+The same for digits and for photographs: each function takes the
+:class:`~lib.size_readings.SizeGrid` of a chapter and returns what the page
+shows, made from its records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from . import page, paper, sizes, stats
+from .evaluation import Accuracy
+from .page import Html
+from .size_plots import called
+from .size_readings import Ball, SizeGrid
+from .stats import Mean
+
+IMAGES = {"mnist": "digits", "cifar10": "photographs"}
+
+
+def mark(gap: Mean) -> str:
+    """``+`` or ``−`` for a gap beyond its noise, ``0`` for one within."""
+    return "+" if gap.low > 0 else "−" if gap.high < 0 else "0"
+
+
+def over(grid: SizeGrid) -> str:
+    """What the sweep's intervals cover, for captions."""
+    if grid.sweep.seeds > 1:
+        return f"95 % intervals over {grid.sweep.seeds} seeds"
+    return "one seed; 95 % intervals cover the test images, not other seeds"
+
+
+def budget(sweep: sizes.Sweep) -> Html:
+    """Epochs, batch size and learning rate at each size."""
+    steps = sweep.recipe.steps
+    return page.table(
+        [
+            [f"{n:,}", recipe.epochs, recipe.batch_size, f"{recipe.lr:.2g}"]
+            for n, recipe in ((n, sizes.sized(sweep, n)) for n in sweep.sizes)
+        ],
+        numbers=range(4),
+        header=["training images", "epochs", "batch", "peak rate"],
+        caption="The budget at each size, the same for every eps: about "
+        f"{sweep.updates} updates or more. Network {sweep.recipe.model}, "
+        + (f"{steps} PGD steps" if steps > 1 else "one step (FGSM)")
+        + f", {sweep.seeds} seed{'s' * (sweep.seeds > 1)}.",
+    )  # fmt: skip
+
+
+def cost(grid: SizeGrid) -> str:
+    """What the whole sweep took, in a sentence."""
+    total = grid.cost()
+    made = next(iter(grid.records.values()))
+    return (
+        f"{total['models']} networks, {total['passes'] / 1e9:.2g} billion "
+        f"passes of an image, {total['cpu_hours']:.2g} hours of processor "
+        f"time on {made.environment['device']}; data: "
+        f"{made.data['source']}."
+    )
+
+
+def spent(grid: SizeGrid) -> Html:
+    """Passes and processor seconds of one network at each size."""
+    strongest = [ball for _, ball in sizes.extremes(grid.sweep) if ball]
+    rows = []
+    for n in grid.sweep.sizes:
+        plain = grid.spent("standard", None, n)
+        robust = [grid.spent(grid.robust_way, b, n) for b in strongest]
+        rows.append([
+            f"{n:,}",
+            f"{plain['passes'] / 1e6:.2f}",
+            f"{robust[0]['passes'] / 1e6:.2f}",
+            f"{plain['cpu_seconds']:.0f}",
+            " and ".join(f"{r['cpu_seconds']:.0f}" for r in robust),
+        ])  # fmt: skip
+    return page.table(
+        rows,
+        numbers=range(5),
+        header=[
+            "n", "passes, standard", "robust", "seconds, standard", "robust",
+        ],
+        caption="What training one network took (claim C1): passes of an "
+        "image, forwards and backwards, in millions, and processor seconds "
+        "on a shared machine; robust: "
+        + " and ".join(called(ball, grid.sweep.dataset) for ball in strongest)
+        + ".",
+    )  # fmt: skip
+
+
+def gains(grid: SizeGrid) -> Html:
+    """Gain of robust over standard training, at each size and radius."""
+    sweep = grid.sweep
+    columns = [grid.gains(grid.robust_way, ball) for ball in sweep.balls]
+    return page.table(
+        [
+            [f"{n:,}"]
+            + [f"{100 * g[k].value:+.2f} ({mark(g[k])})" for g in columns]
+            for k, n in enumerate(sweep.sizes)
+        ],
+        numbers=range(len(sweep.balls) + 1),
+        header=["n"] + [called(ball, sweep.dataset) for ball in sweep.balls],
+        caption="Gain of robust over standard training in standard "
+        "accuracy, points. In brackets: + the 95 % interval lies above 0, "
+        f"− below, 0 it holds 0 ({over(grid)}).",
+    )
+
+
+def crossings(grid: SizeGrid) -> Html:
+    """The size at which robust training stops to help, for each radius."""
+    rows = []
+    for ball in grid.sweep.balls:
+        cross = grid.crossing(ball)
+        rows.append([
+            called(ball, grid.sweep.dataset),
+            f"{cross.middle:,.0f}" if cross.middle else "–",
+            f"{cross.low:,.0f} to {cross.high:,.0f}" if cross.low else "–",
+            f"{len(cross.sizes)} of {cross.seeds}", cross.always, cross.never,
+        ])  # fmt: skip
+    return page.table(
+        rows,
+        numbers=range(1, 6),
+        header=[
+            "eps", "zero at n", "95 % interval", "cross", "still gain",
+            "never gain",
+        ],
+        caption="The size of the training set at which robust training "
+        "stops to help (geometric mean over the seeds that cross), and how "
+        "many seeds cross, still gain, or never gain.",
+    )  # fmt: skip
+
+
+def help_and_harm(grid: SizeGrid, norm: str) -> str:
+    """Where the largest radius of ``norm`` helps and harms, in words."""
+    ball = (norm, max(grid.sweep.eps[norm]))
+    gaps = grid.gains(grid.robust_way, ball)
+    helps = [
+        f"{n:,}"
+        for n, gap in zip(grid.sweep.sizes, gaps, strict=True)
+        if gap.low > 0
+    ]
+    harm = "is" if gaps[-1].high < 0 else "is not"
+    return (
+        f"{called(ball, grid.sweep.dataset)}: help beyond noise at n = "
+        f"{', '.join(helps) or 'no size'}; harm at the full size {harm} "
+        f"beyond noise ({gaps[-1].per_cent()} points)."
+    )
+
+
+def missing(grid: SizeGrid) -> Html:
+    """How far each size falls short of all the data, in both accuracies."""
+    sweep = grid.sweep
+    full = sweep.sizes[-1]
+    plain = {n: grid.standard("standard", None, n) for n in sweep.sizes}
+    rows = []
+    for ball in sweep.balls:
+        robust = {
+            n: grid.robust(grid.robust_way, ball, n, under=ball)
+            for n in sweep.sizes
+        }
+        rows.append([called(ball, sweep.dataset)] + [
+            " / ".join(
+                f"{100 * stats.paired(read[full], read[n]).value:.1f}"
+                for read in (robust, plain)
+            )
+            for n in sweep.sizes[:-1]
+        ])  # fmt: skip
+    return page.table(
+        rows,
+        numbers=range(1, len(sweep.sizes)),
+        header=["eps"] + [f"n = {n:,}" for n in sweep.sizes[:-1]],
+        caption="Points that are missing to the value with all the data: "
+        "robust accuracy of robust training / standard accuracy of standard "
+        "training.",
+    )
+
+
+def table4_standard(grid: SizeGrid) -> Html:
+    """Standard accuracy at the full size, beside the paper's Table 4."""
+    sweep = grid.sweep
+    full = sweep.sizes[-1]
+    return _table4(
+        grid,
+        lambda way, ball, under: _told(grid.standard(way, ball, full)),
+        "standard",
+        "Standard accuracy in per cent at the full size, by training; "
+        f"{_seeds(sweep)}, {sweep.n_test:,} test {IMAGES[sweep.dataset]}.",
+    )
+
+
+def table4_robust(grid: SizeGrid) -> Html:
+    """Robust accuracy at the full size, by a weak and a strong attack."""
+    sweep = grid.sweep
+    return _table4(
+        grid,
+        lambda way, ball, under: " / ".join(
+            _told(seen) for seen in _both(grid, way, ball, under)
+        ),
+        "robust",
+        "Robust accuracy in per cent at the row's ball, weak attack / "
+        f"{sweep.claim} protocol; {_seeds(sweep)}, {sweep.n_attacked:,} test "
+        f"{IMAGES[sweep.dataset]}.",
+    )
+
+
+def weak_leaves(grid: SizeGrid) -> str:
+    """By how much the weak attack reads too high, in words."""
+    told = []
+    for way, title in (
+        ("standard", "Standard training"), (grid.robust_way, "Robust training")
+    ):  # fmt: skip
+        worst = max(
+            (
+                stats.paired(*_both(grid, way, _own(way, ball), ball))
+                for ball in grid.sweep.balls
+            ),
+            key=lambda gap: gap.value,
+        )
+        told.append(
+            f"{title}: the weak attack leaves up to {worst.per_cent()} "
+            "points too many."
+        )
+    return " ".join(told)
+
+
+def doubled(grid: SizeGrid) -> Html:
+    """What twice the epochs change in standard accuracy."""
+    return page.table(
+        [
+            [
+                way if ball is None
+                else f"{way}, {called(ball, grid.sweep.dataset)}",
+                f"{n:,}", gap.per_cent(),
+            ]
+            for way, ball, n, gap in grid.doubled()
+        ],
+        numbers=(1, 2),
+        header=["training", "images", "change by twice the epochs, points"],
+        caption="What twice the budget changes in standard accuracy, seed "
+        "0; the interval covers the test images, not other seeds.",
+    )  # fmt: skip
+
+
+def gain_at_twice(grid: SizeGrid) -> str:
+    """The gain at the last size of ``twice`` by once and twice the epochs."""
+    n = grid.sweep.twice[-1]
+    told = []
+    for _, ball in sizes.extremes(grid.sweep):
+        if ball is None:
+            continue
+        once = grid.gain(grid.robust_way, ball, n, seed=0)
+        told.append(
+            f"{called(ball, grid.sweep.dataset)} at {n:,} images, seed 0: "
+            f"gain {once.per_cent()} points, with twice the epochs "
+            f"{grid.gain_at_twice(ball, n).per_cent()}."
+        )
+    return " ".join(told)
+
+
+def _table4(
+    grid: SizeGrid,
+    read: Callable[[str, Ball | None, Ball], str],
+    accuracy: str,
+    caption: str,
+) -> Html:
+    """A row for each ball: ours by training, the paper's beside them."""
+    sweep = grid.sweep
+    ways = ("standard", "half", grid.robust_way)
+    return page.table(
+        [
+            [called(ball, sweep.dataset)]
+            + [read(way, _own(way, ball), ball) for way in ways]
+            + [_recalled(sweep.dataset, ball, accuracy)]
+            for ball in sweep.balls
+        ],
+        numbers=range(1, 5),
+        header=["ball", "standard", "half-half", "robust", "paper [recalled]"],
+        caption=caption,
+    )
+
+
+def _own(way: str, ball: Ball) -> Ball | None:
+    """The ball a network was trained in; None for standard training."""
+    return None if way == "standard" else ball
+
+
+def _both(
+    grid: SizeGrid, way: str, ball: Ball | None, under: Ball
+) -> tuple[list[Accuracy], list[Accuracy]]:
+    """Robust accuracy at the full size by the weak and the strong attack."""
+    full = grid.sweep.sizes[-1]
+    weak, strong = (
+        grid.robust(way, ball, full, under=under, protocol=name)
+        for name in ("weak", grid.sweep.claim)
+    )
+    return weak, strong
+
+
+def _told(seen: Sequence[Accuracy]) -> str:
+    return stats.over_seeds(seen).plus_minus()
+
+
+def _seeds(sweep: sizes.Sweep) -> str:
+    half = sweep.half_seeds
+    told = f"{sweep.seeds} seed{'s' * (sweep.seeds > 1)}"
+    return told if half == sweep.seeds else f"{told} (half-half: {half})"
+
+
+def _recalled(dataset: str, ball: Ball, accuracy: str) -> str:
+    row = paper.table4(dataset, *ball)
+    if row is None:
+        return "–"
+    return " / ".join(
+        f"{getattr(row, f'{accuracy}_{way}'):.2f}"
+        for way in ("standard", "half", "robust")
+    )

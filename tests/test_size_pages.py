@@ -1,0 +1,147 @@
+"""The tables and sentences of the size sweep say what the records hold."""
+
+import re
+from dataclasses import replace
+
+import pytest
+from swept import made_up, photographs
+
+from lib import page, size_pages, stats
+from lib.size_readings import SizeGrid
+from lib.stats import Mean
+
+TURN = {30: 4, 100: -2}
+
+
+def cells(made):
+    """The lines of a table's plain form, split; without the caption."""
+    assert isinstance(made, page.Html)
+    caption, *lines = repr(made).splitlines()
+    return caption, [line.split(" | ") for line in lines]
+
+
+@pytest.mark.parametrize(
+    "low, high, sign", [(0.1, 0.3, "+"), (-0.3, -0.1, "−"), (-0.1, 0.3, "0")]
+)
+def test_a_mark_is_a_sign_beyond_noise(low, high, sign):
+    assert size_pages.mark(Mean((low + high) / 2, low, high, 5)) == sign
+
+
+def test_gains_are_told_with_their_signs():
+    caption, (header, few, many) = cells(size_pages.gains(made_up(TURN)))
+    assert header == ["n", "l2 1.5", "l∞ 0.3"]
+    # 4 points and a tenth for every other seed; -2 points likewise
+    assert few == ["30", "+4.03 (+)", "+4.03 (+)"]
+    assert many == ["100", "-1.97 (−)", "-1.97 (−)"]
+    assert "3 seeds" in caption
+
+
+def test_one_seed_says_that_it_covers_no_other():
+    one = made_up(TURN, seeds=1)
+    assert "not other seeds" in size_pages.over(one)
+    assert "not other seeds" in cells(size_pages.gains(one))[0]
+    told = cells(size_pages.budget(one.sweep))[0]
+    assert told.endswith("2 PGD steps, 1 seed.")
+
+
+def test_one_step_is_called_by_its_name():
+    sweep = made_up(TURN).sweep
+    one = replace(sweep, recipe=replace(sweep.recipe, steps=1))
+    assert "one step (FGSM), 3 seeds" in cells(size_pages.budget(one))[0]
+
+
+def test_photographs_have_radii_of_255():
+    grid = photographs(TURN)
+    sweep = replace(grid.sweep, eps={"linf": (8 / 255,)})
+    assert size_pages.called(("linf", 8 / 255), sweep.dataset) == "l∞ 8/255"
+    with pytest.raises(KeyError):  # no such network: nothing is made up
+        size_pages.gains(SizeGrid(sweep, grid.records))
+
+
+def test_crossings_count_the_seeds():
+    _, (_, row, _) = cells(size_pages.crossings(made_up(TURN)))
+    cross = made_up(TURN).crossing(("l2", 1.5))
+    assert row == [
+        "l2 1.5", f"{cross.middle:,.0f}",
+        f"{cross.low:,.0f} to {cross.high:,.0f}", "3 of 3", "0", "0",
+    ]  # fmt: skip
+    always = {30: 4, 100: 2}
+    _, (_, row, _) = cells(size_pages.crossings(made_up(always)))
+    assert row == ["l2 1.5", "–", "–", "0 of 3", "3", "0"]
+
+
+@pytest.mark.parametrize(
+    "gain, told",
+    [
+        (TURN, "at n = 30; harm at the full size is beyond noise"),
+        ({30: -4, 100: 2}, "at n = 100; harm at the full size is not"),
+        ({30: -4, 100: -2}, "at n = no size; harm at the full size is b"),
+    ],
+)
+def test_help_and_harm_in_words(gain, told):
+    said = size_pages.help_and_harm(made_up(gain), "linf")
+    assert said.startswith("l∞ 0.3: help beyond noise") and told in said
+
+
+def test_missing_is_robust_first():
+    grid = made_up({30: 0, 100: 0}, robust={30: 50, 100: 700})
+    _, (header, row, _) = cells(size_pages.missing(grid))
+    assert header == ["eps", "n = 30"]
+    # 70 - 5 points of robust accuracy, 80 - 50 of standard
+    assert row == ["l2 1.5", "65.0 / 30.0"]
+
+
+@pytest.fixture
+def table_4():
+    """A grid whose weak attack leaves 20 of 1,000 images too many."""
+    grid = made_up(TURN, robust={30: 50, 100: 700})
+    for record in grid.records.values():
+        for row in record.values["robust"]:
+            if row["protocol"] == "weak":
+                row["correct"] = 720
+    return grid
+
+
+def test_table_4_has_three_trainings_and_two_attacks(table_4):
+    grid = table_4
+    caption, (header, row, _) = cells(size_pages.table4_robust(grid))
+    assert header[1:4] == ["standard", "half-half", "robust"]
+    for cell in row[1:4]:
+        assert re.match(r"72\.00 ± [\d.]+ / 70\.00 ±", cell)
+    assert "weak attack / quick" in caption  # the claim of the tiny sweep
+    assert "3 seeds (half-half: 1)" in caption
+    _, (_, row, _) = cells(size_pages.table4_standard(grid))
+    robust = stats.over_seeds(grid.standard("pgd", ("l2", 1.5), 100))
+    assert row[3] == robust.plus_minus()
+    assert row[4] == "99.31 / 99.29 / 99.24"  # the paper's, MNIST, l2 1.5
+
+
+def test_the_weak_attack_s_surplus_is_in_points(table_4):
+    said = size_pages.weak_leaves(table_4)
+    for training in ("Standard", "Robust"):
+        assert f"{training} training: the weak attack leaves up to 2.00 [" in (
+            said
+        )
+
+
+def test_what_twice_the_epochs_do():
+    grid = made_up({30: 4, 100: -2})
+    _, rows = cells(size_pages.doubled(grid))
+    assert [row[0] for row in rows[1:]] == [
+        "standard", "pgd, l2 1.5", "pgd, l∞ 0.3",
+    ]  # fmt: skip
+    said = size_pages.gain_at_twice(grid)
+    assert said.count("with twice the epochs 0.00 [") == 2
+    assert "l2 1.5 at 30 images, seed 0: gain 4.00 [" in said
+
+
+def test_costs_are_summed_and_averaged():
+    grid = made_up(TURN)
+    for record in grid.records.values():
+        record.environment["device"] = "a slow one"
+        record.data["source"] = "made up"
+    said = size_pages.cost(grid)
+    assert said.startswith(f"{len(grid.records)} networks, ")
+    assert "a slow one; data: made up." in said
+    _, (_, row, _) = cells(size_pages.spent(grid))
+    assert row == ["30", "0.00", "0.00", "12", "12 and 12"]
