@@ -349,7 +349,7 @@ CIFAR10_SWEEPS = {
         replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
         sizes=(20, 60), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
         seeds=1, half_seeds=1, updates=4, n_test=50, n_attacked=6,
-        claim="quick",
+        claim="quick", twice=(20,),
     ),
     "full": Sweep(
         _CIFAR, "cifar10",
