@@ -333,7 +333,7 @@ MNIST_SWEEPS = {
     "full": Sweep(
         _MNIST, "mnist",
         sizes=(30, 100, 300, 1_000, 3_000, 10_000, 30_000, 60_000),
-        eps=_MNIST_EPS, seeds=4, half_seeds=1, updates=960,
+        eps=_MNIST_EPS, seeds=5, half_seeds=3, updates=960,
         rival=(("l2", 1.5), ("linf", 0.3)),
         rival_sizes=(100, 1_000, 10_000, 60_000),
         twice=(3_000, 60_000),
@@ -341,7 +341,7 @@ MNIST_SWEEPS = {
 }  # fmt: skip
 # One step per update (Wong et al., 2020) is what two CPU cores could pay for.
 _CIFAR = Recipe(
-    "tiny_resnet", steps=1, rel_step=1.25, epochs=8, batch_size=128, lr=3e-3,
+    "tiny_resnet", steps=1, rel_step=1.25, epochs=5, batch_size=128, lr=3e-3,
     warmup=0.1, precision="bfloat16", augment="crop-flip",
 )  # fmt: skip
 CIFAR10_SWEEPS = {
@@ -358,7 +358,7 @@ CIFAR10_SWEEPS = {
             "l2": (20 / 255, 80 / 255, 320 / 255),
             "linf": (2 / 255, 4 / 255, 8 / 255),
         },
-        seeds=3, half_seeds=1, updates=1_200, n_test=10_000, n_attacked=500,
+        seeds=1, half_seeds=1, updates=1_000, n_test=10_000, n_attacked=500,
         least_batch=64, twice=(3_000, 50_000),
     ),
 }  # fmt: skip
