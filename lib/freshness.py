@@ -14,7 +14,7 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,55 +25,95 @@ WHOLE = "*"  # in place of a name: everything in the file
 _MUTE = ("annotation", "returns", "type_params", "type_comment", "kind", "ctx")
 
 
+# Imported names and what they stand for, such as "torch.nn.functional" or
+# ".norms.project": more than one thing where there is a second import to fall
+# back on, nothing for a variable that hides an import.
+Names = dict[str, tuple[str, ...]]
+
+
 class Text:
     """What one file defines, imports and mentions, whatever lies beside it."""
 
     def __init__(self, text: str) -> None:
         tree = _Bare().visit(ast.parse(text))
-        self.imports = [
-            node for node in ast.walk(tree)
-            if isinstance(node, (ast.Import, ast.ImportFrom))
-        ]  # fmt: skip
+        body = [node for node in tree.body if not _quiet(node)]
+        self.imports = _imports(_scope(body))
         self.defs: dict[str, list[ast.stmt]] = {}
-        for node in tree.body:
-            if node not in self.imports and not _quiet(node):
+        for node in body:
+            if not isinstance(node, _IMPORTS):
                 for name in _bound(node):
                     self.defs.setdefault(name, []).append(node)
-        self._mentions: dict[str, set[tuple[str, str]]] = {}
-        self._digest: dict[str, str] = {}
+        self._read: dict[str, Reading] = {}
 
-    def mentions(self, name: str) -> set[tuple[str, str]]:
-        """Names that a definition reads: (name, attribute or nothing)."""
-        if name not in self._mentions:
-            found = [self._said(node) for node in self.defs[name]]
-            self._mentions[name] = set().union(*found)
-        return self._mentions[name]
+    def __contains__(self, name: str) -> bool:
+        return name in self.defs or name in self.imports
 
-    def _said(self, node: ast.stmt) -> set[tuple[str, str]]:
-        inside = list(_walk(node))
-        own = {n.arg for n in inside if isinstance(n, ast.arg)} | {
-            n.id for n in inside
-            if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)
-        }  # fmt: skip
-        dotted = {
-            n.value: n.attr for n in inside
-            if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
-        }  # fmt: skip
-        found = {(name.id, attr) for name, attr in dotted.items()}
-        for n in inside:
-            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load):
-                if n not in dotted:
-                    found.add((n.id, "" if n.id in own else WHOLE))
-                elif n.id in self.defs:
-                    found.add((n.id, ""))
-        return found
+    def read(self, name: str) -> Reading:
+        """What ``name`` is, which is defined or imported here."""
+        if name not in self._read:
+            self._read[name] = Reading(name, self.defs, self.imports)
+        return self._read[name]
 
-    def digest(self, name: str) -> str:
-        """A digest of what ``name`` is, the same in every Python."""
-        if name not in self._digest:
-            text = repr([_plain(node) for node in self.defs[name]])
-            self._digest[name] = hashlib.sha256(text.encode()).hexdigest()
-        return self._digest[name]
+
+class Reading:
+    """A definition in which imported names are what they stand for.
+
+    It does not matter where and under which name something was imported:
+    ``F.relu`` is ``torch.nn.functional.relu``, with an import at the top of
+    the file or inside the function. ``digest`` says what the definition is,
+    the same in every Python; ``own`` are the names of this file that it
+    mentions and ``imported`` what it mentions of others.
+    """
+
+    def __init__(
+        self, name: str, defs: dict[str, list[ast.stmt]], top: Names
+    ) -> None:
+        self._defs, self._top = defs, top
+        self.own: set[str] = set()
+        self.imported = set(top.get(name, ()))
+        text = [self._plain(node, top, top) for node in defs.get(name, ())]
+        said = repr((top.get(name, ()), text))
+        self.digest = hashlib.sha256(said.encode()).hexdigest()
+
+    def _plain(self, node: Any, names: Names, below: Names) -> Any:
+        """``node`` as nested tuples; ``below`` is what functions in it see."""
+        if isinstance(node, list):
+            return [self._plain(each, names, below) for each in node]
+        if not isinstance(node, ast.AST):
+            return node
+        if stands_for := self._stands_for(node, names):
+            self.imported.update(stands_for)
+            return "imported", stands_for
+        parts: list[Any] = []
+        inner = deeper = below
+        if isinstance(node, (*_FUNCTIONS, *_LOOPS)):
+            inner = deeper = below | _variables(node)
+        elif isinstance(node, ast.ClassDef):
+            inner = names | _variables(node)  # which its methods do not see
+        if isinstance(node, _LOOPS):  # the one part that is outside its scope
+            first = node.generators[0].iter
+            parts.append(self._plain(first, names, below))
+        for field, value in _fields(node):
+            if isinstance(node, _LOOPS) or (
+                field == "body" and isinstance(node, _SCOPES)
+            ):
+                plain = self._plain(value, inner, deeper)
+            else:
+                plain = self._plain(value, names, below)
+            parts.append((field, plain))
+        return type(node).__name__, parts
+
+    def _stands_for(self, node: ast.AST, names: Names) -> tuple[str, ...]:
+        """What an imported name, or an attribute of one, is."""
+        if isinstance(node, ast.Attribute):
+            found = self._stands_for(node.value, names)
+            return tuple(f"{each}.{node.attr}" for each in found)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            found = names.get(node.id)
+            if node.id in self._defs and found == self._top.get(node.id):
+                self.own.add(node.id)
+            return found or ()
+        return ()
 
 
 class Source:
@@ -82,34 +122,31 @@ class Source:
     def __init__(self, root: Path, path: str) -> None:
         self.path = path
         self.text = _text((root / path).read_text(encoding="utf-8"))
-        self.names: dict[str, Place] = {}  # imported definitions
-        self.files: dict[str, str] = {}  # imported modules
-        for node in self.text.imports:
-            inside = [Path(path).parent.as_posix()]
-            level = getattr(node, "level", 0)
-            module = (getattr(node, "module", "") or "").replace(".", "/")
-            for base in inside if level else ["", *inside]:
-                for alias in node.names:
-                    self._import(root, Path(base) / module, alias)
-
-    def _import(self, root: Path, base: Path, alias: ast.alias) -> None:
-        known = alias.asname or alias.name
-        here, above = base / f"{alias.name}.py", Path(f"{base}.py")
-        if (root / here).is_file():
-            self.files[known] = here.as_posix()
-        elif (root / above).is_file():
-            self.names[known] = above.as_posix(), alias.name
+        self._root = root
+        self._places: dict[str, Place | None] = {}
 
     def uses(self, name: str) -> Iterator[Place]:
-        """The places that the definition ``name`` mentions."""
-        for said, attr in self.text.mentions(name):
-            if said in self.text.defs:
-                yield self.path, said
-            elif said in self.names:
-                yield self.names[said]
-            elif said in self.files and attr:
-                # the whole file where the module itself is handed on
-                yield self.files[said], attr
+        """The places in the repository that ``name`` mentions."""
+        reading = self.text.read(name)
+        for own in reading.own:
+            yield self.path, own
+        for imported in reading.imported:
+            if imported not in self._places:
+                self._places[imported] = self._place(imported)
+            if place := self._places[imported]:
+                yield place
+
+    def _place(self, imported: str) -> Place | None:
+        """Where it is defined; the whole of a module that is handed on."""
+        words = imported.lstrip(".")
+        level, parts = len(imported) - len(words), words.split(".")
+        above = [each.as_posix() for each in Path(self.path).parents]
+        for base in above[level - 1 : level] if level else (above[0], ""):
+            for n in range(1, len(parts) + 1):
+                file = Path(base, *parts[:n]).with_suffix(".py")
+                if (self._root / file).is_file():
+                    return file.as_posix(), [*parts, WHOLE][n]
+        return None
 
 
 def reached(path: str, name: str, root: Path = ROOT) -> dict[str, set[str]]:
@@ -125,16 +162,11 @@ def reached(path: str, name: str, root: Path = ROOT) -> dict[str, set[str]]:
     while waiting:
         path, name = waiting.pop()
         source = _source(root, path)
-        defs = source.text.defs
         if name == WHOLE:
-            waiting += [(path, each) for each in defs]
-        elif name in defs and name not in found.get(path, ()):
+            waiting += [(path, each) for each in source.text.defs]
+        elif name in source.text and name not in found.get(path, ()):
             found.setdefault(path, set()).add(name)
             waiting += source.uses(name)
-        elif name in source.names and name not in defs:
-            waiting.append(source.names[name])  # imported by way of this one
-        elif name in source.files and name not in defs:
-            waiting.append((source.files[name], WHOLE))
     return found
 
 
@@ -144,7 +176,7 @@ def digests(path: str, name: str, root: Path = ROOT) -> dict[str, str]:
     found = {}
     for file, names in sorted(reached(path, name, root).items()):
         text = _source(root, file).text
-        parts = repr([(name, text.digest(name)) for name in sorted(names)])
+        parts = repr([(n, text.read(n).digest) for n in sorted(names)])
         found[file] = hashlib.sha256(parts.encode()).hexdigest()[:12]
     return found
 
@@ -253,25 +285,85 @@ def _bound(node: ast.stmt) -> set[str]:
     }  # fmt: skip
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """``node`` and all below it that can change a number."""
-    yield node
-    for _, value in _fields(node):
-        for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, ast.AST):
-                yield from _walk(each)
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_LOOPS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_SCOPES = (*_FUNCTIONS, ast.ClassDef)
+_NAMED = (
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler,
+    ast.MatchAs, ast.MatchStar,
+)  # fmt: skip
+
+
+def _scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """All nodes of a scope, without what is inside another one."""
+    for node in nodes:
+        yield node
+        if isinstance(node, _LOOPS):  # := binds outside of them
+            inside = ast.walk(node)
+            yield from (
+                n.target for n in inside if isinstance(n, ast.NamedExpr)
+            )
+        elif not isinstance(node, _SCOPES):
+            yield from _scope(ast.iter_child_nodes(node))
+
+
+def _variables(node: Any) -> Names:
+    """The names of a function, class or comprehension, by what they are."""
+    if isinstance(node, _LOOPS):
+        nodes = list(_scope(each.target for each in node.generators))
+    elif isinstance(node, ast.Lambda):
+        nodes = list(_scope([node.body]))
+    else:
+        nodes = list(_scope(node.body))
+    outer: set[str] = set()
+    own: set[str | None] = set()
+    if isinstance(node, _FUNCTIONS):
+        own = {n.arg for n in ast.walk(node.args) if isinstance(n, ast.arg)}
+    for n in nodes:
+        if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load):
+            own.add(n.id)
+        elif isinstance(n, _NAMED):
+            own.add(n.name)
+        elif isinstance(n, ast.MatchMapping):
+            own.add(n.rest)
+        elif isinstance(n, (ast.Global, ast.Nonlocal)):
+            outer.update(n.names)
+    hidden: Names = {name: () for name in own - outer if name}
+    return hidden | _imports(nodes)
+
+
+def _imports(nodes: Iterable[ast.AST]) -> Names:
+    """What is imported in a scope, by the name that it has there."""
+    found: Names = {}
+    for node in nodes:
+        if not isinstance(node, _IMPORTS):
+            continue
+        for each in node.names:
+            if isinstance(node, ast.ImportFrom):
+                parts = filter(None, (node.module, each.name))
+                full = "." * node.level + ".".join(parts)
+            else:
+                full = each.name if each.asname else each.name.split(".")[0]
+            known = each.asname or each.name.split(".")[0]
+            there = found.get(known, ())
+            found[known] = there if full in there else (*there, full)
+    return found
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     """Non-empty fields, the same in every version of Python."""
     for name, value in ast.iter_fields(node):
-        if name in _MUTE or value is None or value == []:
-            continue
         if isinstance(node, ast.Raise) and isinstance(value, ast.Call):
             value = value.func  # not the words of the error
-        if name == "body" and isinstance(value, list):
-            value = [each for each in value if not _is_text(each)]
-        yield name, value
+        if isinstance(value, list):
+            value = [
+                each for each in value
+                if not isinstance(each, _IMPORTS)
+                and not (name == "body" and _is_text(each))
+            ]  # fmt: skip
+        if name not in _MUTE and value is not None and value != []:
+            yield name, value
 
 
 def _is_text(node: ast.AST) -> bool:
@@ -280,11 +372,3 @@ def _is_text(node: ast.AST) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
-
-
-def _plain(node: Any) -> Any:
-    """A definition as nested tuples that do not depend on the version."""
-    if isinstance(node, ast.AST):
-        parts = [(name, _plain(value)) for name, value in _fields(node)]
-        return type(node).__name__, parts
-    return [_plain(each) for each in node] if isinstance(node, list) else node

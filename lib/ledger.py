@@ -23,6 +23,7 @@ from . import (
     toy_ledger,
 )
 from .readings import TrainingGrid, name_of
+from .size_ledger import Held
 from .size_plots import called
 from .stats import Mean
 
@@ -31,7 +32,6 @@ NOT = "not reproduced"
 OPEN = "open"
 
 
-Held = bool | str | None  # holds or not, "partly", None for open
 VERDICTS: dict[Held, str] = {
     True: REPRODUCED, "partly": f"partly {REPRODUCED}", False: NOT, None: OPEN,
 }  # fmt: skip

@@ -60,6 +60,21 @@ def table4(dataset: str, norm: str, eps: float) -> Table4Row | None:
     return None
 
 
+def in_table4(dataset: str, norm: str, eps: float, accuracy: str) -> str:
+    """The ``"standard"`` or ``"robust"`` accuracies of a row of Table 4.
+
+    After standard, half-half and robust training, such as ``"99.31 / 99.17
+    / 97.37"``; a dash where the paper has no such row. All ``[recalled]``.
+    """
+    row = table4(dataset, norm, eps)
+    if row is None:
+        return "–"
+    return " / ".join(
+        f"{getattr(row, f'{accuracy}_{way}'):.2f}"
+        for way in ("standard", "half", "robust")
+    )
+
+
 @dataclass(frozen=True)
 class Claim:
     """One line of the reproduction ledger.

@@ -270,7 +270,7 @@ def _table4(
         [
             [called(ball, sweep.dataset)]
             + [read(way, _own(way, ball), ball) for way in ways]
-            + [_recalled(sweep.dataset, ball, accuracy)]
+            + [paper.in_table4(sweep.dataset, *ball, accuracy)]
             for ball in sweep.balls
         ],
         numbers=range(1, 5),
@@ -304,13 +304,3 @@ def _seeds(sweep: sizes.Sweep) -> str:
     half = sweep.half_seeds
     told = f"{sweep.seeds} seed{'s' * (sweep.seeds > 1)}"
     return told if half == sweep.seeds else f"{told} (half-half: {half})"
-
-
-def _recalled(dataset: str, ball: Ball, accuracy: str) -> str:
-    row = paper.table4(dataset, *ball)
-    if row is None:
-        return "–"
-    return " / ".join(
-        f"{getattr(row, f'{accuracy}_{way}'):.2f}"
-        for way in ("standard", "half", "robust")
-    )

@@ -555,24 +555,21 @@ def gap(value, half):
 
 
 def test_predictions_are_told_and_noise_is_undecided():
-    seen = gap(0.05, 0.01), gap(-0.01, 0.005), gap(0.001, 0.01)
-    right = {"100 digits": "pgd", "all digits": "standard"}
-    open_ = size_exercises.predictions(
-        right | {"random noise": None}, *seen
-    )
+    asked = {
+        "few": ("pgd", "standard", gap(0.05, 0.01)),
+        "all": ("pgd", "standard", gap(-0.01, 0.005)),
+        "noise": ("helps", "does not help", gap(0.001, 0.01)),
+    }
+    right = {"few": "pgd", "all": "standard"}
+    open_ = size_exercises.predictions(right | {"noise": None}, asked)
     assert open_.passed is None
-    good = size_exercises.predictions(
-        right | {"random noise": "helps"}, *seen
-    )
+    good = size_exercises.predictions(right | {"noise": "helps"}, asked)
     assert good.passed and "within noise" in good.message
     bad = size_exercises.predictions(
-        {"100 digits": "standard", "all digits": "standard",
-         "random noise": "helps"}, *seen,
-    )  # fmt: skip
-    assert bad.passed is False and "so pgd" in bad.message
-    odd = size_exercises.predictions(
-        right | {"random noise": "maybe"}, *seen
+        {"few": "standard", "all": "standard", "noise": "helps"}, asked
     )
+    assert bad.passed is False and "so pgd" in bad.message
+    odd = size_exercises.predictions(right | {"noise": "maybe"}, asked)
     assert odd.passed is False and '"does not help"' in odd.message
 
 
@@ -643,3 +640,84 @@ def test_recipe_names_shift_as_an_augmentation():
     x[:, :, 4, 4] = 1
     out = objectives.shift(x, torch.Generator().manual_seed(0), pad=2)
     assert out.sum() == 3 and Recipe(augment="shift").augment == "shift"
+
+
+LEVELS = {
+    "photograph, l-infinity 8/255": 8,
+    "photograph, l2 80/255": 80 / math.sqrt(3072),
+    "digit, l-infinity 0.3": 76.5,
+    "digit, l2 1.5": 13.66,
+}
+
+
+@pytest.mark.parametrize(
+    "change, passed, hint",
+    [
+        ({}, True, "9.6 (l-infinity) and 9.5 (l2)"),
+        ({"digit, l2 1.5": None}, None, "Write"),
+        ({"digit, l2 1.5": 1.5}, False, "over the root of d"),
+        ({"photograph, l-infinity 8/255": 8 / 255}, False, "times 255"),
+    ],
+)
+def test_grey_levels_of_a_ball(change, passed, hint):
+    verdict = size_exercises.levels(LEVELS | change)
+    assert verdict.passed is passed and hint in verdict.message
+
+
+def a_price(plain, clean, before, after):
+    return (plain - clean) / (after - before) if after > before else None
+
+
+@pytest.mark.parametrize(
+    "answer, passed, hint",
+    [
+        (a_price, True, "all cases"),
+        (lambda *given: NotImplemented, None, "Write"),
+        (lambda p, c, b, a: p - c, False, "0.25"),
+        (lambda p, c, b, a: (p - c) / (a - b or 1), False, "is None"),
+    ],
+)
+def test_the_price_of_a_robust_point(answer, passed, hint):
+    verdict = size_exercises.price(answer)
+    assert verdict.passed is passed and hint in verdict.message
+
+
+def closest(x, y, same=False):
+    pairs = [
+        float((x[i] - x[j]).abs().max())
+        for i in range(len(x)) for j in range(i)
+        if bool(y[i] == y[j]) is same
+    ]  # fmt: skip
+    return min(pairs)
+
+
+@pytest.mark.parametrize(
+    "answer, passed, hint",
+    [
+        (closest, True, "never meet"),
+        (lambda x, y: closest(x, y, same=True), False, "of one class"),
+        (lambda x, y: 0.0, False, "with itself"),
+        (lambda x, y: 9.0, False, "smallest over pairs"),
+        (lambda x, y: None, None, "Write"),
+    ],
+)
+def test_the_distance_of_two_classes(answer, passed, hint):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(12, 3, 4, 4, generator=draw)
+    verdict = size_exercises.separation(answer, x, torch.arange(12) % 3)
+    assert verdict.passed is passed and hint in verdict.message
+
+
+def test_accuracy_falls_from_left_to_right_in_figure_7():
+    grid = made_up({30: 0, 100: -8})
+    panels = size_plots.against_eps(grid).axes
+    assert [panel.get_xlabel() for panel in panels] == ["eps in training"] * 2
+    _, robust, theirs = panels[0].lines
+    assert list(robust.get_xdata()) == [0, 1.5]
+    before, after = robust.get_ydata()
+    assert after - before == pytest.approx(-8 + 0.1 / 3)
+    assert list(theirs.get_ydata()) == pytest.approx([99.31, 99.24])
+    assert "recalled" in theirs.get_label()
+    (panel, _) = size_plots.against_eps(photographs({30: 0, 100: 0})).axes
+    assert panel.get_xlabel().endswith("(of 255)")
+    assert list(panel.lines[0].get_xdata()) == [0, 1.5 * 255]

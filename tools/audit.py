@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import math
 import os
 import random
@@ -82,7 +81,7 @@ KIND_OF = {
     "benchmarks/strength-*": "measured", "toy-pixels/planted": "trained",
     "toy-*": "formula", "gradients/*": "measured", "large/*": "measured",
     "aligned/networks/*": "trained", "aligned/*": "measured",
-    "sizes-confusion": "measured", "sizes-mnist-mistakes": "measured",
+    "sizes-confusion": "measured", "sizes-*-mistakes": "measured",
     "*": "trained",
 }  # fmt: skip
 
@@ -421,17 +420,7 @@ def vouch(
         ),
         "made_of": dict(sorted(made_of.items())),
     }  # fmt: skip
-    about = (
-        "Written by tools/audit.py --vouch, read by tools/stale.py. Records "
-        "whose code has one of the hashes records_of hold for the code "
-        "made_of (digests of what a run reaches, see lib/freshness.py). "
-        "worst is in units of the recorded spread."
-    )
-    text = json.dumps({"about": about, "vouched": lock}, indent=1)
-    file = root / "results" / stale.LOCK
-    partial = file.with_suffix(".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    stale.write_lock(lock, stale.read_renamed(root), root)
 
 
 def _vouch_all(

@@ -13,6 +13,7 @@ sample again and writes the file; it refuses where a number differs.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,6 +26,8 @@ from lib import freshness
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "CODE.lock"  # JSON, but not a record
+# A function, a file that it reaches, an earlier digest: the one of today.
+Renamed = dict[str, dict[str, dict[str, str]]]
 COUNTS = "how-tested.json"  # no experiment: what `make counts` counts
 # Which function made a record. The first pattern that fits counts.
 EXPERIMENTS = {
@@ -37,6 +40,7 @@ EXPERIMENTS = {
     "sizes-mnist/*": "lib/sizes.py:train_and_measure",
     "sizes-cifar10/*": "lib/sizes.py:train_and_measure",
     "sizes-mnist-mistakes": "lib/sizes.py:pictures",
+    "sizes-cifar10-mistakes": "lib/sizes.py:pictures",
     "sizes-confusion": "lib/confusion.py:measure",
     "gradients/*": "lib/seeing.py:measure",
     "large/distances-*": "lib/perceptual.py:measure",
@@ -99,15 +103,47 @@ def family_of(name: str) -> str:
 
 def read_lock(root: Path = ROOT) -> dict[str, dict]:
     """The vouchers of ``results/CODE.lock`` by family."""
+    return _lock(root).get("vouched", {})
+
+
+def read_renamed(root: Path = ROOT) -> Renamed:
+    """What ``results/CODE.lock`` knows of digests taken in another way."""
+    return _lock(root).get("renamed", {})
+
+
+def _lock(root: Path) -> dict[str, dict]:
     file = root / "results" / LOCK
-    if not file.exists():
-        return {}
-    return json.loads(file.read_text("utf-8"))["vouched"]
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
+
+
+def write_lock(vouched: dict, renamed: Renamed, root: Path = ROOT) -> None:
+    about = (
+        "Written by tools/audit.py --vouch and tools/redigest.py, read by "
+        "tools/stale.py. Records whose code has one of the hashes records_of "
+        "hold for the code made_of (digests of what a run reaches, see "
+        "lib/freshness.py). worst is in units of the recorded spread. "
+        "renamed: digests that records may carry from an earlier way of "
+        "taking them, and those of the same code now."
+    )
+    text = {"about": about, "vouched": vouched, "renamed": renamed}
+    file = root / "results" / LOCK
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, file)
+
+
+def as_now(made_of: dict[str, str], place: str, renamed: Renamed) -> dict:
+    """``made_of`` in today's digests, as far as they are known."""
+    known = renamed.get(place, {})
+    return {
+        name: known.get(name, {}).get(digest, digest)
+        for name, digest in made_of.items()
+    }
 
 
 def states(root: Path = ROOT) -> dict[str, State]:
     """Every committed record under its name, fresh or stale."""
-    folder, lock = root / "results", read_lock(root)
+    folder, lock = root / "results", _lock(root)
     found = {}
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix().removesuffix(".json")
@@ -123,12 +159,14 @@ def states(root: Path = ROOT) -> dict[str, State]:
 
 def _state(name: str, content: dict, lock: dict, root: Path) -> State:
     family = family_of(name)
-    place = EXPERIMENTS[family].split(":")
+    place = EXPERIMENTS[family]
     networks = freshness.weights_of(content["settings"], root / "results")
-    now = freshness.digests(*place, root) | networks
+    now = freshness.digests(*place.split(":"), root) | networks
     code = content["code"]
-    voucher = lock.get(family, {})
+    voucher = lock.get("vouched", {}).get(family, {})
     then = code.get("made_of")
+    if then is not None:
+        then = as_now(then, place, lock.get("renamed", {}))
     if then == now:
         return State(name, family, content, now, "made")
     if code["lib_sha256"] in voucher.get("records_of", ()):
