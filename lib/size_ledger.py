@@ -163,23 +163,13 @@ def needs_data() -> Finding:
 
 
 def _gaps(grid: SizeGrid) -> Half:
-    full, way = grid.sweep.sizes[-1], grid.robust_way
-    larger = asked = 0
-    for ball in grid.sweep.balls:
-        for n in grid.sweep.sizes[:-1]:
-            robust = stats.paired(
-                grid.robust(way, ball, full, under=ball),
-                grid.robust(way, ball, n, under=ball),
-            )
-            plain = stats.paired(
-                grid.standard("standard", None, full),
-                grid.standard("standard", None, n),
-            )
-            larger += robust.value > plain.value
-            asked += 1
+    gaps = grid.missing().values()
+    asked = len(gaps)
+    larger = sum(robust.value > plain.value for robust, plain in gaps)
+    held = larger == asked or ("partly" if larger else False)
     return (
         f"{_seeds(grid)}, at {larger} of {asked} pairs of size and ball",
-        _enough(grid, larger == asked or ("partly" if larger else False)),
+        _enough(grid, held),
     )
 
 

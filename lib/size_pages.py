@@ -149,29 +149,37 @@ def help_and_harm(grid: SizeGrid, norm: str) -> str:
 
 def missing(grid: SizeGrid) -> Html:
     """How far each size falls short of all the data, in both accuracies."""
-    sweep = grid.sweep
-    full = sweep.sizes[-1]
-    plain = {n: grid.standard("standard", None, n) for n in sweep.sizes}
-    rows = []
-    for ball in sweep.balls:
-        robust = {
-            n: grid.robust(grid.robust_way, ball, n, under=ball)
-            for n in sweep.sizes
-        }
-        rows.append([called(ball, sweep.dataset)] + [
-            " / ".join(
-                f"{100 * stats.paired(read[full], read[n]).value:.1f}"
-                for read in (robust, plain)
-            )
-            for n in sweep.sizes[:-1]
-        ])  # fmt: skip
+    sweep, gaps = grid.sweep, grid.missing()
+    *below, _ = sweep.sizes
     return page.table(
-        rows,
+        [
+            [called(ball, sweep.dataset)]
+            + [
+                " / ".join(f"{100 * gap.value:.1f}" for gap in gaps[ball, n])
+                for n in below
+            ]
+            for ball in sweep.balls
+        ],
         numbers=range(1, len(sweep.sizes)),
-        header=["eps"] + [f"n = {n:,}" for n in sweep.sizes[:-1]],
+        header=["eps"] + [f"n = {n:,}" for n in below],
         caption="Points that are missing to the value with all the data: "
         "robust accuracy of robust training / standard accuracy of standard "
         "training.",
+    )
+
+
+def missing_more(grid: SizeGrid) -> str:
+    """Where robust accuracy lacks less than standard accuracy, in words."""
+    gaps = grid.missing()
+    less = [
+        f"{called(ball, grid.sweep.dataset)} at n = {n:,}"
+        for (ball, n), (robust, plain) in gaps.items()
+        if robust.value <= plain.value
+    ]
+    return (
+        f"Robust accuracy lacks more than standard accuracy at "
+        f"{len(gaps) - len(less)} of {len(gaps)} pairs of ball and size"
+        + (f"; it lacks less in {', '.join(less)}." if less else ".")
     )
 
 

@@ -164,6 +164,32 @@ class SizeGrid:
                 never += 1
         return _summary(found, self.sweep.seeds, never, always)
 
+    def missing(self) -> dict[tuple[Ball, int], tuple[Mean, Mean]]:
+        """How far each size falls short of all the data, paired by seed.
+
+        For each ball and each size below the full one: robust accuracy of
+        robust training, and standard accuracy of standard training.
+        """
+        *below, full = self.sweep.sizes
+        return {
+            (ball, n): (
+                stats.paired(
+                    *(
+                        self.robust(self.robust_way, ball, size, under=ball)
+                        for size in (full, n)
+                    )
+                ),
+                stats.paired(
+                    *(
+                        self.standard("standard", None, size)
+                        for size in (full, n)
+                    )
+                ),
+            )
+            for ball in self.sweep.balls
+            for n in below
+        }
+
     def mistakes(self) -> sizes.Mistakes:
         """The test images that the networks of seed 0 got wrong."""
         found = {

@@ -89,6 +89,11 @@ def test_missing_is_robust_first():
     assert header == ["eps", "n = 30"]
     # 70 - 5 points of robust accuracy, 80 - 50 of standard
     assert row == ["l2 1.5", "65.0 / 30.0"]
+    assert size_pages.missing_more(grid).endswith("at 2 of 2 pairs of ball "
+                                                  "and size.")
+    near = made_up({30: 0, 100: 0}, robust={30: 650, 100: 700})
+    said = size_pages.missing_more(near)
+    assert "at 0 of 2" in said and "l2 1.5 at n = 30, l∞ 0.3 at n" in said
 
 
 @pytest.fixture

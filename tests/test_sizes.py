@@ -502,6 +502,13 @@ def test_robust_accuracy_needs_more_data(monkeypatch, robust, held):
     found = size_ledger.needs_data()
     assert found.mnist is held
     assert ("2 of 2" in found.ours) is held
+    for record in grid.records.values():  # one of the two balls turned round
+        for row in record.values["robust"]:
+            if row["norm"] == "l2":
+                row["correct"] = 1000 - row["correct"]
+    turned = size_ledger.needs_data()
+    assert ("1 of 2" in turned.ours) is held
+    assert turned.mnist == ("partly" if held else False)
 
 
 @pytest.mark.parametrize(
