@@ -347,7 +347,12 @@ def _run(
         made_of = freshness.made_of(run, plain, RESULTS)
         code = code | ({"made_of": made_of} if made_of else {})
     wall, cpu = time.perf_counter(), time.process_time()
-    outcome = run(settings)
+    try:
+        outcome = run(settings)
+    except (RuntimeError, MemoryError) as error:
+        if runs.no_memory(error):
+            raise MemoryError(_too_large(name, plain)) from error
+        raise
     if not isinstance(outcome, Outcome):
         outcome = Outcome(outcome)
     cost = {
@@ -360,6 +365,19 @@ def _run(
         datetime.now(timezone.utc).isoformat(timespec="seconds"),
         outcome.arrays,
     )  # fmt: skip
+
+
+def _too_large(name: str, plain: dict[str, Any]) -> str:
+    """What to change where the memory was too small for a run."""
+    recipe = plain.get("recipe")
+    batch = recipe.get("batch_size") if isinstance(recipe, dict) else None
+    return (
+        f"The memory of {runs.device()} is too small for {name}; nothing was "
+        "written. First restart the kernel, which frees what other cells and "
+        "notebooks hold. If that is not enough, run it with smaller settings: "
+        + (f"a smaller batch_size (it is {batch}), " if batch else "")
+        + "fewer images, a smaller network, or BOOK_RUN=smoke."
+    )
 
 
 def _sound(name: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,6 @@ def test_the_page_shows_the_variants_and_faults_that_there_are():
     assert shown == [(each.name, each.guard) for each in VARIANTS], told
     assert all(each["caught"] for each in held["variants"])
     assert list(held["faults"]) == list(counts.FAULTS), told
-    assert held["missing"] == list(counts.MISSING), told
 
 
 def test_inputs_are_those_that_hypothesis_has_tried():

@@ -212,6 +212,38 @@ def test_a_recording_killed_hard_leaves_a_whole_record(tmp_path, after):
 # --- a read-only checkout, another locale, Windows ------------------------
 
 
+def greedy(settings):
+    """Asks for a petabyte, as a batch that is far too large would."""
+    return {"sum": float(torch.empty(10**15, dtype=torch.uint8).sum())}
+
+
+def on_a_gpu(settings):
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+
+
+@pytest.mark.parametrize("run", [greedy, on_a_gpu])
+def test_out_of_memory_says_what_to_change(monkeypatch, tmp_path, run):
+    monkeypatch.setenv("BOOK_RUN", "full")
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    with pytest.raises(MemoryError, match=r"batch_size \(it is 10\)") as caught:
+        results.load_or_run("big", {"recipe": RECIPE}, run)
+    assert "too small for big" in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MemoryError, match="BOOK_RUN=smoke"):
+        results.load_or_run("big", {"n": 3}, run)
+
+
+def test_another_error_of_a_run_is_left_as_it_is(monkeypatch):
+    monkeypatch.setenv("BOOK_RUN", "smoke")
+
+    def run(settings):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        results.load_or_run("odd", {}, run)
+
+
 def test_reading_the_book_writes_nothing(monkeypatch, plain_environment):
     """The default mode works in a checkout that nobody may write to."""
     written = []
