@@ -194,6 +194,8 @@ def photographs_half() -> Half:
     """C10: half-half training lies between the two in both accuracies."""
     grid = _grid("cifar10")
     full, seeds = grid.sweep.sizes[-1], grid.sweep.half_seeds
+    if not seeds:
+        return f"{TITLES['cifar10']}: not run", None
     held = 0
     for ball in grid.sweep.balls:
         ways = (("standard", None), ("half", ball), (grid.robust_way, ball))

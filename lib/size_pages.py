@@ -231,6 +231,27 @@ def weak_leaves(grid: SizeGrid) -> str:
     return " ".join(told)
 
 
+def fitted(grid: SizeGrid) -> Html:
+    """How well the networks fit what they were shown, in the last epoch."""
+    sweep = grid.sweep
+    ways = [("standard", None)] + [
+        (grid.robust_way, ball) for ball in sweep.balls
+    ]
+    return page.table(
+        [
+            [f"{n:,}"]
+            + [f"{100 * grid.fit(way, ball, n):.1f}" for way, ball in ways]
+            for n in sweep.sizes
+        ],
+        numbers=range(len(ways) + 1),
+        header=["n", "standard"]
+        + [called(ball, sweep.dataset) for ball in sweep.balls],
+        caption="Per cent of the training images that a network gets right in "
+        "its last epoch, as it is shown them: augmented and, in a ball, "
+        "perturbed.",
+    )
+
+
 def doubled(grid: SizeGrid) -> Html:
     """What twice the epochs change in standard accuracy."""
     return page.table(
@@ -273,7 +294,11 @@ def _table4(
 ) -> Html:
     """A row for each ball: ours by training, the paper's beside them."""
     sweep = grid.sweep
-    ways = ("standard", "half", grid.robust_way)
+    ways = {"standard": "standard", "half": "half-half"} | {
+        grid.robust_way: "robust"
+    }
+    if not sweep.half_seeds:
+        del ways["half"]
     return page.table(
         [
             [called(ball, sweep.dataset)]
@@ -281,9 +306,10 @@ def _table4(
             + [paper.in_table4(sweep.dataset, *ball, accuracy)]
             for ball in sweep.balls
         ],
-        numbers=range(1, 5),
-        header=["ball", "standard", "half-half", "robust", "paper [recalled]"],
-        caption=caption,
+        numbers=range(1, len(ways) + 2),
+        header=["ball", *ways.values(), "paper [recalled]"],
+        caption=caption + " The paper's are in the order standard / half-half "
+        "/ robust.",
     )
 
 
@@ -311,4 +337,5 @@ def _told(seen: Sequence[Accuracy]) -> str:
 def _seeds(sweep: sizes.Sweep) -> str:
     half = sweep.half_seeds
     told = f"{sweep.seeds} seed{'s' * (sweep.seeds > 1)}"
-    return told if half == sweep.seeds else f"{told} (half-half: {half})"
+    same = half in (0, sweep.seeds)
+    return told if same else f"{told} (half-half: {half})"

@@ -96,7 +96,8 @@ def against_eps(grid: SizeGrid) -> Figure:
         unit = 1 if sweep.dataset == "mnist" else 255
         xs = [0.0, *(unit * eps for eps in radii)]
         curves = []
-        for way, key in (("half", "half"), (grid.robust_way, norm)):
+        ways = [("half", "half")] if sweep.half_seeds else []
+        for way, key in (*ways, (grid.robust_way, norm)):
             means = [base] + [
                 stats.over_seeds(grid.standard(way, (norm, eps), full))
                 for eps in radii

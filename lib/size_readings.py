@@ -234,6 +234,16 @@ class SizeGrid:
             [counted(plain.values["standard"])],
         )
 
+    def fit(self, way: str, ball: Ball | None, n: int) -> float:
+        """Share of training images right in the last epoch, mean over seeds.
+
+        Of the images as training shows them.
+        """
+        return fmean(
+            record.values["history"][-1]["accuracy"]
+            for record in self.at(way, ball, n)
+        )
+
     def spent(self, way: str, ball: Ball | None, n: int) -> dict[str, Any]:
         """What the training of one model took, mean over seeds.
 

@@ -55,12 +55,13 @@ class Sweep:
 
     Every model takes about ``updates`` updates and sees every training image
     at least ``recipe.epochs`` times and at most ``most_epochs`` times,
-    whatever its eps: see :func:`budget`. ``eps`` holds the radii for each norm; ``rivals`` the
-    other ways to augment that are compared in the balls ``rival`` at
-    ``rival_sizes``. At the largest size half-half training is added, and
-    everything is attacked with ``WEAK`` and with ``claim`` too, for Table 4.
-    At ``twice`` (sizes) standard training and the largest eps of each norm
-    are trained once more with twice the epochs, to see what that changes.
+    whatever its eps: see :func:`budget`. ``eps`` holds the radii for each
+    norm; ``rivals`` the other ways to augment that are compared in the balls
+    ``rival`` at ``rival_sizes``. With ``half_seeds`` half-half training is
+    added at the largest size, where everything is attacked with ``WEAK`` and
+    with ``claim`` too, for Table 4. At ``twice`` (sizes) standard training
+    and the largest eps of each norm are trained once more with twice the
+    epochs, to see what that changes.
     """
 
     recipe: Recipe
@@ -357,8 +358,8 @@ CIFAR10_SWEEPS = {
     "smoke": Sweep(
         replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
         sizes=(20, 60), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
-        seeds=1, half_seeds=1, updates=4, n_test=50, n_attacked=6,
-        claim="quick", twice=(20,),
+        seeds=1, half_seeds=0, updates=4, n_test=50, n_attacked=6,
+        claim="quick",
     ),
     "full": Sweep(
         _CIFAR, "cifar10",

@@ -119,6 +119,10 @@ def test_table_4_has_three_trainings_and_two_attacks(table_4):
     robust = stats.over_seeds(grid.standard("pgd", ("l2", 1.5), 100))
     assert row[3] == robust.plus_minus()
     assert row[4] == "99.31 / 99.29 / 99.24"  # the paper's, MNIST, l2 1.5
+    none = SizeGrid(replace(grid.sweep, half_seeds=0), grid.records)
+    caption, (header, _, _) = cells(size_pages.table4_standard(none))
+    assert header == ["ball", "standard", "robust", "paper [recalled]"]
+    assert "half-half:" not in caption
 
 
 def test_the_weak_attack_s_surplus_is_in_points(table_4):
@@ -138,6 +142,18 @@ def test_what_twice_the_epochs_do():
     said = size_pages.gain_at_twice(grid)
     assert said.count("with twice the epochs 0.00 [") == 2
     assert "l2 1.5 at 30 images, seed 0: gain 4.00 [" in said
+
+
+def test_the_fit_is_that_of_the_last_epoch():
+    grid = made_up(TURN)
+    for name, record in grid.records.items():
+        robust = name.startswith("pgd")
+        record.values["history"] = [
+            {"accuracy": 0.2}, {"accuracy": 0.6 if robust else 0.9},
+        ]  # fmt: skip
+    _, (header, row, _) = cells(size_pages.fitted(grid))
+    assert header == ["n", "standard", "l2 1.5", "l∞ 0.3"]
+    assert row == ["30", "90.0", "60.0", "60.0"]
 
 
 def test_costs_are_summed_and_averaged():

@@ -62,7 +62,8 @@ def test_the_budget_depends_on_the_size_alone(sweep):
     for n, (epochs, batch, _) in by_size.items():
         assert epochs >= sweep.recipe.epochs  # every image is seen that often
         updates = epochs * math.ceil(n / batch)
-        assert updates > 0.9 * sweep.updates
+        assert updates > 0.9 * sweep.updates or epochs == sweep.most_epochs
+        assert epochs <= sweep.most_epochs
         assert batch <= min(n, sweep.recipe.batch_size)
 
 
@@ -551,6 +552,10 @@ def test_half_half_lies_between(monkeypatch, clean, robust, held):
     monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
     told, found = size_ledger.photographs_half()
     assert found is None and "1 seed:" in told  # half_seeds of the sweep
+    none = SizeGrid(replace(grid.sweep, half_seeds=0), grid.records)
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: none)
+    assert size_ledger.photographs_half() == ("CIFAR-10: not run", None)
+    monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
     assert f"in {2 if held else 0} of 2 balls" in told
 
 
@@ -725,6 +730,8 @@ def test_accuracy_falls_from_left_to_right_in_figure_7():
     assert after - before == pytest.approx(-8 + 0.1 / 3)
     assert list(theirs.get_ydata()) == pytest.approx([99.31, 99.24])
     assert "recalled" in theirs.get_label()
+    none = SizeGrid(replace(grid.sweep, half_seeds=0), grid.records)
+    assert len(size_plots.against_eps(none).axes[0].lines) == 2
     (panel, _) = size_plots.against_eps(photographs({30: 0, 100: 0})).axes
     assert panel.get_xlabel().endswith("(of 255)")
     assert list(panel.lines[0].get_xdata()) == [0, 1.5 * 255]
