@@ -18,6 +18,12 @@ from . import attacks, checkpoints, data, evaluation, results, runs
 from .norms import random_in_ball
 from .objectives import shift
 
+# what a reader is told a way is called
+NAMES = {
+    "clean": "clean", "shift": "shift", "random": "random noise",
+    "fgsm": "FGSM", "pgd": "PGD",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Confusion:

@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision import datasets
 from tqdm.auto import tqdm
 
 from . import runs
@@ -207,6 +206,7 @@ def _find(name: str, quiet: bool) -> Data:
 
 
 # --- reading torchvision's folders ----------------------------------------
+# torchvision takes as long to import as torch: only where files are read
 
 
 def _scale(pixels: Tensor) -> Tensor:
@@ -215,6 +215,8 @@ def _scale(pixels: Tensor) -> Tensor:
 
 
 def _mnist(root: Path, source: str) -> Data:
+    from torchvision import datasets
+
     parts = []
     for train in (True, False):
         part = datasets.MNIST(root, train=train)
@@ -225,6 +227,8 @@ def _mnist(root: Path, source: str) -> Data:
 
 
 def _cifar10(root: Path, source: str) -> Data:
+    from torchvision import datasets
+
     parts = []
     for train in (True, False):
         part = datasets.CIFAR10(root, train=train)
@@ -236,6 +240,8 @@ def _cifar10(root: Path, source: str) -> Data:
 
 
 def _imagenette64(root: Path, source: str) -> Data:
+    from torchvision import datasets
+
     folder = root / "imagenette64"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing")

@@ -4,8 +4,9 @@ A run is followed from the function that was recorded to every definition in
 this repository that it can reach: the names that its source mentions, the
 names that those mention, and so on. A file's digest covers the definitions
 reached in it, without docstrings, comments, formatting, type annotations
-and the words of error messages. It changes where a number could, and not
-where a caption or a function that the run never calls was edited.
+and the words of error messages; imported names count as what they stand for,
+wherever they were imported. It changes where a number could, and not where a
+caption or a function that the run never calls was edited.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent
 Place = tuple[str, str]  # a file below the root and a name defined in it
 WHOLE = "*"  # in place of a name: everything in the file
 _MUTE = ("annotation", "returns", "type_params", "type_comment", "kind", "ctx")
-
-
 # Imported names and what they stand for, such as "torch.nn.functional" or
 # ".norms.project": more than one thing where there is a second import to fall
 # back on, nothing for a variable that hides an import.
@@ -109,10 +108,10 @@ class Reading:
             found = self._stands_for(node.value, names)
             return tuple(f"{each}.{node.attr}" for each in found)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            found = names.get(node.id)
-            if node.id in self._defs and found == self._top.get(node.id):
-                self.own.add(node.id)
-            return found or ()
+            name = node.id
+            if name in self._defs and names.get(name) == self._top.get(name):
+                self.own.add(name)
+            return names.get(name, ())
         return ()
 
 

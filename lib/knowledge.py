@@ -163,33 +163,6 @@ BEFORE = {
             "training: What was shown, and what was not",
         ),
     ),
-    "photographs": (
-        Ask(
-            "What does FGSM cost in training, counted in standard updates?",
-            "About two: one to find the perturbation, one to learn from it.",
-            ("About one: a single step is free.",
-             "About six, as five steps of PGD and the update."),
-            "One pass forwards and backwards for the step, one for the "
-            "update.",
-            "glossary: FGSM",
-        ),
-        Ask(
-            "What is catastrophic overfitting?",
-            "A network trained with FGSM withstands FGSM, and PGD no more.",
-            ("A network remembers its training images by heart.",
-             "The loss grows without bound."),
-            "It is robust only against the one step that it met in training.",
-            "glossary: catastrophic overfitting",
-        ),
-        Ask(
-            "What has training with PGD done to the accuracy on clean digits "
-            "at a few hundred training images?",
-            "It has raised it by several points.",
-            ("It has lowered it.", "Nothing beyond noise."),
-            "With few digits the adversary acts as an augmentation.",
-            "augmentation: Standard accuracy against training-set size",
-        ),
-    ),
     "toy-easy": (
         Ask(
             "What is the variance of the average of d independent numbers, "

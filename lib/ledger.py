@@ -18,13 +18,11 @@ from . import (
     results,
     seeing_ledger,
     size_ledger,
-    sizes,
     stats,
     toy_ledger,
 )
 from .readings import TrainingGrid, name_of
 from .size_ledger import Held
-from .size_plots import called
 from .stats import Mean
 
 REPRODUCED = "reproduced"
@@ -47,19 +45,14 @@ def on_both(mnist: Held, cifar10: Held = None) -> str:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What was measured for a claim, the verdict, and the chapters.
+    """What was measured for a claim, the verdict, and the chapter.
 
-    ``chapters`` are names of pages below ``book/``; empty where open.
+    ``chapter`` is the name of a page below ``book/``; empty where open.
     """
 
     ours: str
     verdict: str
-    chapters: tuple[str, ...] = ()
-
-    @property
-    def chapter(self) -> str:
-        """The first of the chapters; empty where open."""
-        return self.chapters[0] if self.chapters else ""
+    chapter: str = ""
 
 
 def _grid() -> TrainingGrid:
@@ -92,7 +85,7 @@ def _compute() -> Judgement:
         + f"; free {cheap['free']:.1f}, fast {cheap['fgsm']:.1f}{above}"
     )
     held = (close or "partly") if inside else False
-    return Judgement(ours, on_both(held), ("costs",))
+    return Judgement(ours, on_both(held), "costs")
 
 
 def _standard_drop() -> Judgement:
@@ -120,11 +113,7 @@ def _with_photographs(
 ) -> Judgement:
     """A line whose two data sets stand in two chapters."""
     told, there = photographs
-    return Judgement(
-        f"{ours}. {told}",
-        on_both(held, there),
-        ("training", size_ledger.PHOTOGRAPHS),
-    )
+    return Judgement(f"{ours}. {told}", on_both(held, there), "training")
 
 
 def _half_half() -> Judgement:
@@ -186,19 +175,17 @@ def _decline() -> Judgement:
 def _eps_values() -> Judgement:
     """Tables 2 and 3: which of the paper's radii are in use."""
     used = [f"{norm} {eps:g}" for norm, eps in _grid().balls]
-    sweep = sizes.CIFAR10_SWEEPS["full"]
-    used += [called(ball, sweep.dataset) for ball in sweep.balls]
     return Judgement(
-        f"in use so far (Table 4's radii): {', '.join(used)}",
-        f"used as given on MNIST and CIFAR-10; {OPEN} for Table 3",
-        ("training", size_ledger.PHOTOGRAPHS),
+        f"in use so far (MNIST, Table 4's radii): {', '.join(used)}",
+        f"used as given on MNIST; {OPEN} on CIFAR-10 and for Table 3",
+        "training",
     )
 
 
 def _found(find: Callable[[], tuple[str, Held, str]]) -> Judgement:
     """What a chapter's own judge has found: words, a verdict, the chapter."""
     ours, held, chapter = find()
-    return Judgement(ours, VERDICTS[held], (chapter,))
+    return Judgement(ours, VERDICTS[held], chapter)
 
 
 def _swept(ident: str) -> Judgement:
@@ -208,7 +195,7 @@ def _swept(ident: str) -> Judgement:
         verdict = on_both(found.mnist, found.cifar10)
     else:
         verdict = VERDICTS[found.mnist]
-    return Judgement(found.ours, verdict, found.chapters)
+    return Judgement(found.ours, verdict, size_ledger.CHAPTER)
 
 
 def _line(ident: str) -> paper.Claim:

@@ -22,6 +22,7 @@ from torch import Tensor
 # Figures are drawn with this colour for text and axes; the page's own text
 # colour takes its place, so that they follow the light and dark themes.
 INK = "#010203"
+_SHORT = r"(?=.*[ -]).{1,10}"  # not broken in a table: "l2 1.5", "CIFAR-10"
 LEAST = 0.62  # of its full width: letters of 11 points are 9 pixels high
 
 
@@ -87,6 +88,8 @@ def table(
 
     def cell(value: object, column: int, tag: str) -> str:
         kind = ' class="number"' if column in numbers else ""
+        if tag == "td" and not kind and re.fullmatch(_SHORT, str(value)):
+            kind = ' class="short"'
         extra = ' scope="col"' if tag == "th" else ""
         if stacked and tag == "td":
             extra = f' data-column="{_escape(header[column])}"'

@@ -173,17 +173,25 @@ def figure_of(ax: Axes) -> Figure:
     return fig
 
 
-def legend_above(fig: Figure, ax: Axes) -> None:
-    """One legend for all panels, above them, from the curves of ``ax``.
+def legend_above(fig: Figure, *panels: Axes) -> None:
+    """One legend above all panels, with each label of ``panels`` once.
 
     In as few rows as the figure's width allows.
     """
-    handles, labels = ax.get_legend_handles_labels()
+    found: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(
+            *panel.get_legend_handles_labels(), strict=True
+        ):
+            found.setdefault(label, handle)
     # inches of an entry in the common style: handle and gaps, then letters
-    widest = 0.6 + 0.085 * max(map(len, labels))
-    columns = max(1, min(len(labels), int(fig.get_figwidth() / widest)))
+    widest = 0.6 + 0.085 * max(map(len, found))
+    columns = max(1, min(len(found), int(fig.get_figwidth() / widest)))
     with styled():
-        fig.legend(handles, labels, loc="outside upper center", ncols=columns)
+        fig.legend(
+            list(found.values()), list(found), loc="outside upper center",
+            ncols=columns,
+        )  # fmt: skip
 
 
 def signed_colors(values: Tensor, limit: float | None = None) -> Tensor:

@@ -22,18 +22,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision import transforms
-from torchvision.datasets import ImageFolder
 
 from .distributed import Job
 from .recipes import Recipe
 from .streams import mixed_seed
+
+if TYPE_CHECKING:
+    from torchvision.datasets import ImageFolder
 
 # first and last class number, counted from 0, both included [code]
 SUPER_CLASSES = {
@@ -73,6 +74,8 @@ class Photographs(Dataset[Any]):
     ):
         if not files:
             raise ValueError("there are no photographs")
+        from torchvision import transforms
+
         self.files, self.targets = list(files), list(targets)
         self.augment, self.seed, self.epoch = augment, seed, 0
         if augment:
@@ -119,6 +122,8 @@ def photographs(
     Raises ``FileNotFoundError`` where there is no such folder and
     ``ValueError`` where the folders in it are none of these.
     """
+    from torchvision.datasets import ImageFolder
+
     where = Path(folder).expanduser() / split
     if not where.is_dir():
         raise FileNotFoundError(

@@ -162,8 +162,8 @@ def missing(grid: SizeGrid) -> Html:
         ],
         numbers=range(1, len(sweep.sizes)),
         header=["eps"] + [f"n = {n:,}" for n in below],
-        caption="Points that are missing to the value with all the data: "
-        "robust accuracy of robust training / standard accuracy of standard "
+        caption="How many points short of its value with all the data: robust "
+        "accuracy of robust training / standard accuracy of standard "
         "training.",
     )
 
@@ -181,6 +181,46 @@ def missing_more(grid: SizeGrid) -> str:
         f"{len(gaps) - len(less)} of {len(gaps)} pairs of ball and size"
         + (f"; it lacks less in {', '.join(less)}." if less else ".")
     )
+
+
+def reached(grid: SizeGrid, n: int) -> str:
+    """What part of their full-data values both accuracies have at ``n``."""
+    full = grid.sweep.sizes[-1]
+
+    def share(read: Callable[[int], list[Accuracy]]) -> float:
+        part, whole = (stats.over_seeds(read(k)).value for k in (n, full))
+        return part / whole
+
+    plain = share(lambda k: grid.standard("standard", None, k))
+    told = []
+    for way, ball in sizes.extremes(grid.sweep):
+        if ball is None:
+            continue
+        part = share(
+            lambda k, way=way, ball=ball: grid.robust(way, ball, k, under=ball)
+        )
+        told.append(f"{part:.0%} in {called(ball, grid.sweep.dataset)}")
+    return (
+        f"With {n:,} {IMAGES[grid.sweep.dataset]} standard training has "
+        f"reached {plain:.0%} of its full-data standard accuracy, robust "
+        f"training {' and '.join(told)} of its full-data robust accuracy."
+    )
+
+
+def drops(grid: SizeGrid) -> str:
+    """The loss at the full size and the largest radii, beside the paper's."""
+    told = []
+    for _, ball in sizes.extremes(grid.sweep):
+        row = paper.table4(grid.sweep.dataset, *ball) if ball else None
+        if ball is None or row is None:
+            continue
+        ours = grid.gain(grid.robust_way, ball, grid.sweep.sizes[-1])
+        theirs = row.standard_robust - row.standard_standard
+        told.append(
+            f"{called(ball, grid.sweep.dataset)}: {ours.per_cent()} points, "
+            f"the paper's {theirs:.2f} {paper.RECALLED}"
+        )
+    return "; ".join(told) + "."
 
 
 def table4_standard(grid: SizeGrid) -> Html:
@@ -331,7 +371,9 @@ def _both(
 
 
 def _told(seen: Sequence[Accuracy]) -> str:
-    return stats.over_seeds(seen).plus_minus()
+    """Mean and half interval, in digits that the test images carry."""
+    digits = 2 if seen[0].total > 1_000 else 1
+    return stats.over_seeds(seen).plus_minus(digits)
 
 
 def _seeds(sweep: sizes.Sweep) -> str:

@@ -105,7 +105,8 @@ def against_eps(grid: SizeGrid) -> Figure:
             curves.append(
                 plots.Curve(
                     key, xs, [m.value for m in means],
-                    "half-half" if way == "half" else "robust",
+                    "half-half" if way == "half"
+                    else f"robust, {plots.NORM_NAMES[norm]}",
                     [m.low for m in means], [m.high for m in means],
                 )
             )  # fmt: skip
@@ -127,7 +128,7 @@ def against_eps(grid: SizeGrid) -> Figure:
             if panel is panels[0] else "",
             title=f"{plots.NORM_NAMES[norm]} training",
         )  # fmt: skip
-    plots.legend_above(fig, panels[-1])
+    plots.legend_above(fig, *panels)
     return fig
 
 
@@ -146,7 +147,10 @@ def rivals(grid: SizeGrid) -> Figure:
             for way in sweep.rivals
         ]
         curves.append(
-            _gain(grid, grid.robust_way, ball, ball[0], "PGD", None)
+            _gain(
+                grid, grid.robust_way, ball, ball[0],
+                f"PGD, {plots.NORM_NAMES[ball[0]]}", None,
+            )
         )
         plots.lines(
             curves, ax=panel, x_scale="log", x_label=SIZES, legend=False,
@@ -156,7 +160,7 @@ def rivals(grid: SizeGrid) -> Figure:
             f"{radius(ball, sweep.dataset)}",
         )  # fmt: skip
         _zero(panel)
-    plots.legend_above(fig, panels[0])
+    plots.legend_above(fig, *panels)
     return fig
 
 

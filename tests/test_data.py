@@ -2,15 +2,19 @@
 
 import gzip
 import hashlib
+import importlib
 import io
 import struct
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forked import start
 from PIL import Image
 from promises import seeded
 
@@ -611,3 +615,20 @@ def test_a_missing_or_broken_picture_is_said(tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     with pytest.raises(ValueError, match=r"text\.jpg is not a picture"):
         data.picture(tmp_path / "text.jpg", 32)
+
+
+# --- what it takes to import it -------------------------------------------
+
+
+def _import_lib():
+    """Exits with 1 where a module of lib has brought torchvision along."""
+    for path in Path(data.__file__).parent.glob("*.py"):
+        importlib.import_module(f"lib.{path.stem}")
+    sys.exit("torchvision" in sys.modules)
+
+
+def test_torchvision_is_imported_where_it_is_used_only():
+    process = start(_import_lib)
+    process.join(120)
+    assert process.exitcode is not None, "it hangs"
+    assert process.exitcode == 0

@@ -3,12 +3,14 @@
 import ast
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 import record_models
+import redigest
 import stale
 
 from lib import (
@@ -56,7 +58,12 @@ FILES = {
         "        return helper(self.side)\n\n\n"
         "def helper(x):\n    return x**2\n"
     ),
-    "lib/late.py": "def late():\n    return 1\n",
+    "lib/late.py": (
+        "from math import floor\n"
+        "from .way import ceiling\n\n\n"
+        "def late():\n    return floor(1.5) + ceiling(1)\n"
+    ),
+    "lib/way.py": "from math import ceil as ceiling\n",
 }
 
 
@@ -92,6 +99,7 @@ def test_a_run_is_followed_through_tables_imports_and_classes(tree):
         "lib/tables.py": {"WAYS"},
         "lib/parts.py": {"double", "Shape", "helper"},
         "lib/late.py": {"late"},
+        "lib/way.py": {"ceiling"},
     }
     with pytest.raises(KeyError, match="does not define walk"):
         freshness.reached("lib/main.py", "walk", tree.root)
@@ -131,7 +139,7 @@ def test_what_can_change_no_number_leaves_the_digests(tree, path, old, new):
         ("lib/parts.py", "2 * x", "3 * x"),
         ("lib/parts.py", "side: int = 1", "side: int = 2"),
         ("lib/parts.py", "x**2", "x**3"),
-        ("lib/late.py", "return 1", "return 2"),
+        ("lib/late.py", "floor(1.5)", "floor(2.5)"),
     ],
 )
 def test_what_can_change_a_number_is_noticed_in_its_file(
@@ -143,6 +151,79 @@ def test_what_can_change_a_number_is_noticed_in_its_file(
     changed = {name for name in before | after
                if before.get(name) != after.get(name)}  # fmt: skip
     assert path in changed
+
+
+TOP = "from math import floor\n"
+NUMPY = "from numpy import floor\n"
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        # from the top into the function, and the other way round
+        [("lib/main.py", "import tables, parts", "import parts"),
+         ("lib/main.py", "    if settings", "    from . import tables\n"
+          "    if settings")],
+        [("lib/main.py", "    from .late import late\n", ""),
+         ("lib/main.py", "\nSIZE", "from .late import late\n\nSIZE")],
+        [("lib/late.py", TOP, ""),
+         ("lib/late.py", "    return", f"    {TOP}    return")],
+        # under another name, or with its module
+        [("lib/late.py", TOP, "import math as m\n"),
+         ("lib/late.py", "floor(1.5)", "m.floor(1.5)")],
+        [("lib/main.py", "Shape as Form", "Shape"),
+         ("lib/main.py", "Form()", "parts.Shape()")],
+        # imports that nothing here uses
+        [("lib/late.py", TOP, f"{TOP}import json\n")],
+        [("lib/late.py", "    return", "    import json\n    return")],
+    ],
+)  # fmt: skip
+def test_where_an_import_stands_changes_nothing(tree, edits):
+    before = digests(tree.root)
+    for edit in edits:
+        tree(*edit)
+    assert digests(tree.root) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("lib/late.py", "from math", "from numpy"),
+        ("lib/late.py", "import floor", "import ceil as floor"),
+        ("lib/late.py", "    return", f"    {NUMPY}    return"),
+        ("lib/way.py", "from math", "from numpy"),
+        ("lib/main.py", "from .late import late", "from .parts import half as "
+         "late"),
+        ("lib/tables.py", "import double,", "import half as double,"),
+    ],
+)  # fmt: skip
+def test_a_name_that_comes_from_elsewhere_is_noticed(tree, path, old, new):
+    before = digests(tree.root)
+    tree(path, old, new)
+    assert digests(tree.root).get(path) != before[path]
+
+
+def test_a_variable_is_not_the_import_whose_name_it_has():
+    text = freshness.Text(
+        "import a, b\n"
+        "def hides(a, *b): return a.x, b.y\n"
+        "def stores():\n    for a in range(3): print(a.x)\n"
+        "def both(): return [a.x for a in a.y if a.z]\n"
+        "def default(a=a.x): return lambda b=b.y: (a.z, b.z)\n"
+        "class Field:\n    a = 1\n    def method(self): return a.x\n"
+        "def named(): return [a := 1 for _ in b.x], a.x\n"
+        "def catches():\n    try: b.x\n    except ValueError as a: a.x\n"
+        "def fills():\n    global a\n    a = a or 1\n"
+        "def local():\n    import c as a\n    def g(): return a.x\n"
+        "def either():\n    try: import c as b\n"
+        "    except ImportError: import d as b\n    b.x\n"
+    )
+    assert {name: text.read(name).imported for name in text.defs} == {
+        "hides": set(), "stores": set(), "both": {"a.y"},
+        "default": {"a.x", "b.y"}, "Field": {"a.x"}, "named": {"b.x"},
+        "catches": {"b.x"}, "fills": {"a"}, "local": {"c.x"},
+        "either": {"c.x", "d.x"},
+    }  # fmt: skip
 
 
 TINY = Recipe(
@@ -211,7 +292,7 @@ def test_nothing_is_called_that_was_not_reached(
     lines = set()
     for file, names in reached.items():
         defs = freshness._source(ROOT, file).text.defs
-        for node in (n for each in names for n in defs[each]):
+        for node in (n for each in names for n in defs.get(each, [])):
             first = [node.lineno, *(
                 d.lineno for d in getattr(node, "decorator_list", [])
             )]  # fmt: skip
@@ -280,28 +361,33 @@ LOOK = "gradients/mnist"
 TOY = "toy-training/lemmas"
 
 
-@pytest.fixture
-def copy(tmp_path):
+@pytest.fixture(scope="module")
+def vouched(tmp_path_factory):
     """A copy of lib with three records and a lock that vouches for them."""
+    root = tmp_path_factory.mktemp("vouched") / "root"
     shutil.copytree(
-        ROOT / "lib", tmp_path / "lib",
+        ROOT / "lib", root / "lib",
         ignore=shutil.ignore_patterns("__pycache__"),
     )  # fmt: skip
     lock = {}
     for name in (NET, LOOK, TOY):
-        file = tmp_path / "results" / f"{name}.json"
+        file = root / "results" / f"{name}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / "results" / f"{name}.json", file)
-    for name, state in looked(tmp_path).items():
+    for name, state in looked(root).items():
         lock[state.family] = {
             "records_of": [state.content["code"]["lib_sha256"]],
             "made_of": state.now,
         }
         assert state.how == "stale", f"{name}: nobody has vouched yet"
-    (tmp_path / "results" / stale.LOCK).write_text(
-        json.dumps({"vouched": lock})
-    )
-    return tmp_path
+    stale.write_lock(lock, {}, root)
+    return root
+
+
+@pytest.fixture
+def copy(vouched, tmp_path):
+    """The same to be changed."""
+    return shutil.copytree(vouched, tmp_path / "root")
 
 
 def looked(root):
@@ -398,3 +484,70 @@ def test_networks_in_settings_are_found_wherever_they_are():
         ROOT / "results",
     )
     assert found == {NET: digest}
+
+
+# --- another way of taking digests ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other_way(vouched, tmp_path_factory):
+    """A commit with another way; one of its records names its code itself."""
+    root = tmp_path_factory.mktemp("other") / "root"
+    shutil.copytree(vouched, root)
+    change(root, "lib/freshness.py", ".hexdigest()[:12]", ".hexdigest()[9:21]")
+    (root / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "stale.py", root / "tools")
+    command = [sys.executable, "-c", redigest.ASK]
+    told = json.loads(subprocess.check_output(command, cwd=root))["rests_on"]
+    lock = stale.read_lock(root)
+    for family, voucher in lock.items():
+        voucher["made_of"] |= told[stale.EXPERIMENTS[family]]
+    del lock[TOY]
+    stale.write_lock(lock, {}, root)
+    rewrite(root, TOY, code={
+        "lib_sha256": "f" * 64, "made_of": told[stale.EXPERIMENTS[TOY]],
+    })  # fmt: skip
+    commit(root)
+    return root
+
+
+@pytest.fixture
+def older(other_way, tmp_path):
+    """The same to be changed."""
+    return shutil.copytree(other_way, tmp_path / "root")
+
+
+def commit(root):
+    who = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "One"]):
+        subprocess.run(["git", *who, *words], cwd=root, check=True)
+
+
+def test_digests_are_carried_over_to_another_way_of_taking_them(older):
+    assert {s.how for s in looked(older).values()} == {"stale"}
+    assert redigest.main(["HEAD"], older) == 0
+    seen = looked(older)
+    assert {seen[NET].how, seen[LOOK].how} == {"vouched"}
+    assert seen[TOY].how == "made"
+    change(older, "lib/toy_svm.py", "def h(", "def h_(")
+    change(older, "lib/seeing.py", "0.5 * (gap == 0)", "0.4 * (gap == 0)")
+    seen = looked(older)
+    assert seen[TOY].changed == ("lib/toy_svm.py",)
+    assert seen[LOOK].changed == ("lib/seeing.py",)
+    assert seen[NET].how == "vouched"
+
+
+def test_nothing_stale_is_carried_over(older):
+    change(older, "lib/seeing.py", "0.5 * (gap == 0)", "0.4 * (gap == 0)")
+    commit(older)
+    before = (older / "results" / stale.LOCK).read_text()
+    with pytest.raises(SystemExit, match=f"stale before: {LOOK}$"):
+        redigest.main(["HEAD"], older)
+    assert (older / "results" / stale.LOCK).read_text() == before
+
+
+def test_a_lock_that_is_not_the_commit_s_is_left_alone(older):
+    stale.write_lock({}, {}, older)
+    with pytest.raises(SystemExit, match="is not that of HEAD"):
+        redigest.main(["HEAD"], older)
+    assert stale.read_lock(older) == {}

@@ -219,6 +219,14 @@ def test_a_table_escapes_what_it_is_given():
     ]  # fmt: skip
 
 
+def test_a_short_name_is_not_broken_in_a_table():
+    rows = [["l2 1.5", "CIFAR-10", "clean", "two words and more", "1 2"]]
+    html = page.table(rows, header="abcde", caption="c", numbers=[4]).html
+    assert html.count('<td class="short">') == 2
+    assert '<td class="short">CIFAR-10</td>' in html
+    assert "<td>clean</td>" in html, "has nothing to break"
+
+
 def test_cells_of_a_stacked_table_name_their_column():
     shown = {"header": ["claim", 'a "verdict"'], "caption": "Claims."}
     html = page.table([["C1", "open"]], stacked=True, **shown).html

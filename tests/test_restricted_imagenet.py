@@ -3,7 +3,6 @@
 import pytest
 import torch
 from PIL import Image
-from torchvision.datasets import ImageFolder
 
 from lib import distributed, models, restricted_imagenet
 from lib.distributed import Job
@@ -65,6 +64,8 @@ def test_the_nine_super_classes_join_203_classes():
 
 
 def test_of_all_thousand_folders_the_203_are_taken(tmp_path):
+    from torchvision.datasets import ImageFolder
+
     for number in range(1000):
         folder = tmp_path / f"n{10_000_000 + 7 * number:08d}"
         folder.mkdir()
@@ -77,6 +78,8 @@ def test_of_all_thousand_folders_the_203_are_taken(tmp_path):
 
 
 def test_imagenet_itself_is_named_by_its_wordnet_ids():
+    from torchvision.datasets import ImageFolder
+
     images = ImageFolder.__new__(ImageFolder)
     images.root = "somewhere"
     # torchvision's ImageNet has names of classes beside the folders

@@ -285,7 +285,14 @@ def test_figures_have_a_panel_for_each_norm_and_a_curve_for_each_eps():
     assert list(drawn) == pytest.approx(means)
     (panel,) = size_plots.rivals(grid).axes
     assert [line.get_label() for line in panel.lines[:4]] == [
-        "shift", "random in ball", "FGSM", "PGD",
+        "shift", "random in ball", "FGSM", "PGD, l2",
+    ]  # fmt: skip
+    both = SizeGrid(replace(grid.sweep, rival=grid.sweep.balls), grid.records)
+    for name, record in list(grid.records.items()):  # rivals in both balls
+        grid.records.setdefault(name.replace("l2-1.5", "linf-0.3"), record)
+    (legend,) = size_plots.rivals(both).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "shift", "random in ball", "FGSM", "PGD, l2", "PGD, l∞",
     ]  # fmt: skip
     panels = size_plots.gains(grid).axes
     assert len(panels) == 2
@@ -402,6 +409,26 @@ def test_orders_count_steps_beyond_noise():
 
 # --- verdicts -------------------------------------------------------------
 
+COMPLETE = size_ledger._complete
+
+
+@pytest.fixture(autouse=True)
+def whole_sweeps(monkeypatch):
+    """Made-up sweeps have no record files, and count as complete."""
+    monkeypatch.setattr(size_ledger, "_complete", lambda dataset: True)
+
+
+def test_a_sweep_that_goes_on_is_open(monkeypatch):
+    held = results.names("sizes-mnist")
+    assert COMPLETE("mnist")
+    monkeypatch.setattr(results, "names", lambda folder: held[1:])
+    assert not COMPLETE("mnist")
+    monkeypatch.setattr(size_ledger, "_complete", lambda dataset: False)
+    told = "CIFAR-10: the sweep is not complete"
+    assert size_ledger.photographs_drop() == (told, None)
+    found = size_ledger.needs_data()
+    assert found.cifar10 is None and told in found.ours
+
 
 @pytest.mark.parametrize(
     "gain, seeds, held",
@@ -420,7 +447,6 @@ def test_help_then_harm_follows_the_numbers(monkeypatch, gain, seeds, held):
     monkeypatch.setattr(size_ledger, "_grid", lambda dataset: grid)
     found = size_ledger.help_then_harm()
     assert found.mnist is held
-    assert found.chapters == ("augmentation", "photographs")
     assert f"{seeds} seeds" in found.ours
 
 

@@ -27,6 +27,7 @@ from lib import freshness
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "CODE.lock"  # JSON, but not a record
 # A function, a file that it reaches, an earlier digest: the one of today.
+# Both may be "", for a file that only the other way reaches.
 Renamed = dict[str, dict[str, dict[str, str]]]
 COUNTS = "how-tested.json"  # no experiment: what `make counts` counts
 # Which function made a record. The first pattern that fits counts.
@@ -40,7 +41,6 @@ EXPERIMENTS = {
     "sizes-mnist/*": "lib/sizes.py:train_and_measure",
     "sizes-cifar10/*": "lib/sizes.py:train_and_measure",
     "sizes-mnist-mistakes": "lib/sizes.py:pictures",
-    "sizes-cifar10-mistakes": "lib/sizes.py:pictures",
     "sizes-confusion": "lib/confusion.py:measure",
     "gradients/*": "lib/seeing.py:measure",
     "large/distances-*": "lib/perceptual.py:measure",
@@ -134,11 +134,11 @@ def write_lock(vouched: dict, renamed: Renamed, root: Path = ROOT) -> None:
 
 def as_now(made_of: dict[str, str], place: str, renamed: Renamed) -> dict:
     """``made_of`` in today's digests, as far as they are known."""
-    known = renamed.get(place, {})
-    return {
-        name: known.get(name, {}).get(digest, digest)
-        for name, digest in made_of.items()
-    }
+    found = dict(made_of)
+    for file, known in renamed.get(place, {}).items():
+        digest = made_of.get(file, "")
+        found[file] = known.get(digest, digest)
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def states(root: Path = ROOT) -> dict[str, State]:
