@@ -1,4 +1,4 @@
-"""Checks of the exercises of the two chapters on augmentation.
+"""Checks of the exercises of the chapter on augmentation.
 
 As in ``lib.exercises``: each takes an answer and returns a
 ``page.Verdict``; an answer of ``None`` counts as not given yet.
@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import stdev
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -170,109 +169,4 @@ def useless(
         )
     return Verdict(
         True, f"Your loss is {yours:.2f}, PGD's in the ball {theirs:.2f}."
-    )
-
-
-def levels(answer: Mapping[str, float | None]) -> Verdict:
-    """Exercise: how far a ball moves a colour value, in grey levels of 255.
-
-    In an l-infinity ball at most, in an l2 ball as a root mean square over
-    all values when the whole radius is spent evenly.
-    """
-    if any(value is None for value in answer.values()):
-        return _OPEN
-    right = {
-        "photograph, l-infinity 8/255": 8.0,
-        "photograph, l2 80/255": 80 / math.sqrt(3 * 32 * 32),
-        "digit, l-infinity 0.3": 0.3 * 255,
-        "digit, l2 1.5": 1.5 * 255 / 28,
-    }
-    for name, value in right.items():
-        given = float(answer[name] or 0)
-        if abs(given - value) <= 0.02 * value:
-            continue
-        hint = (
-            "An l-infinity radius is already per value: times 255."
-            if "infinity" in name
-            else "Spread evenly over d values each moves by eps over the "
-            "root of d; a photograph has 3 x 32 x 32 values, a digit 28 x 28."
-        )
-        return Verdict(False, f"{name}: not {given:.3g}. {hint}")
-    return Verdict(
-        True,
-        "Per value the photographs' balls are "
-        f"{right['digit, l-infinity 0.3'] / 8:.1f} (l-infinity) and "
-        f"{right['digit, l2 1.5'] / right['photograph, l2 80/255']:.1f} (l2) "
-        "times smaller than the digits'.",
-    )
-
-
-def price(
-    answer: Callable[[float, float, float, float], float | None],
-) -> Verdict:
-    """Exercise: points of standard accuracy for a point of robust one."""
-    cases = (
-        ((0.90, 0.80, 0.00, 0.40), 0.25),
-        ((0.90, 0.92, 0.10, 0.60), -0.04),
-        ((0.90, 0.80, 0.40, 0.40), None),
-        ((0.90, 0.80, 0.40, 0.30), None),
-    )
-    for (plain, clean, before, after), right in cases:
-        given = answer(plain, clean, before, after)
-        if given is NotImplemented:
-            return _OPEN
-        case = (
-            f"standard accuracy {plain:.2f} -> {clean:.2f}, robust "
-            f"{before:.2f} -> {after:.2f}"
-        )
-        if right is None:
-            if given is not None:
-                return Verdict(
-                    False,
-                    f"{case}: nothing is bought, so the price is None, not "
-                    f"{given}.",
-                )
-        elif given is None or abs(given - right) > 1e-9:
-            return Verdict(
-                False,
-                f"{case}: the price is {right}, yours is {given}. What is "
-                "lost stands above, what is gained below.",
-            )
-    return Verdict(
-        True, "Right in all cases, where nothing is bought as well."
-    )
-
-
-def separation(
-    answer: Callable[[Tensor, Tensor], float | None], x: Tensor, y: Tensor
-) -> Verdict:
-    """Exercise: the smallest l-infinity distance across classes.
-
-    ``x`` (n, c, h, w) in [0, 1], ``y`` (n,).
-    """
-    given = answer(x, y)
-    if given is None:
-        return _OPEN
-    flat = x.flatten(1)
-    distance = torch.cdist(flat, flat, p=math.inf)
-    same = y[:, None] == y[None]
-    right = float(distance.masked_fill(same, math.inf).min())
-    if abs(float(given) - right) > 1e-5:
-        within = float(
-            distance.masked_fill(~same, math.inf).fill_diagonal_(math.inf)
-            .min()
-        )  # fmt: skip
-        hint = (
-            "You have compared images of one class, or an image with itself."
-            if min(abs(float(given) - within), abs(float(given))) < 1e-5
-            else "For each pair of images of different classes take the "
-            "largest difference of a value, then the smallest over pairs."
-        )
-        return Verdict(False, f"Not {float(given):.4f}. {hint}")
-    return Verdict(
-        True,
-        f"The closest images of different classes are {right:.3f} apart, "
-        f"{255 * right:.0f} grey levels: balls of radius below "
-        f"{255 * right / 2:.0f}/255 around these {len(x)} images never meet "
-        "a ball of another class.",
     )

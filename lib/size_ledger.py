@@ -221,7 +221,9 @@ def _half(grid: SizeGrid) -> Half:
         return f"{TITLES['cifar10']}: not run", None
     held = 0
     for ball in grid.sweep.balls:
-        ways = (("standard", None), ("half", ball), (grid.robust_way, ball))
+        ways: list[tuple[str, Ball | None]] = [
+            ("standard", None), ("half", ball), (grid.robust_way, ball)
+        ]  # fmt: skip
         clean, robust = (
             [stats.over_seeds(seen[:seeds]).value for seen in each]
             for each in (
@@ -248,9 +250,8 @@ def _decline(grid: SizeGrid) -> Half:
     full = grid.sweep.sizes[-1]
     rises, told = 0, []
     for norm, radii in grid.sweep.eps.items():
-        ways = [("standard", None)] + [
-            (grid.robust_way, (norm, eps)) for eps in radii
-        ]
+        ways: list[tuple[str, Ball | None]] = [("standard", None)]
+        ways += [(grid.robust_way, (norm, eps)) for eps in radii]
         seen = [grid.standard(*way, full) for way in ways]
         for before, after in pairwise(seen):
             rises += stats.paired(after, before).low > 0

@@ -187,22 +187,20 @@ def reached(grid: SizeGrid, n: int) -> str:
     """What part of their full-data values both accuracies have at ``n``."""
     full = grid.sweep.sizes[-1]
 
-    def share(read: Callable[[int], list[Accuracy]]) -> float:
-        part, whole = (stats.over_seeds(read(k)).value for k in (n, full))
-        return part / whole
+    def share(part: list[Accuracy], whole: list[Accuracy]) -> str:
+        found, end = (stats.over_seeds(seen).value for seen in (part, whole))
+        return f"{found / end:.0%}" if end else "nothing"
 
-    plain = share(lambda k: grid.standard("standard", None, k))
+    plain = share(*(grid.standard("standard", None, k) for k in (n, full)))
     told = []
     for way, ball in sizes.extremes(grid.sweep):
-        if ball is None:
-            continue
-        part = share(
-            lambda k, way=way, ball=ball: grid.robust(way, ball, k, under=ball)
-        )
-        told.append(f"{part:.0%} in {called(ball, grid.sweep.dataset)}")
+        if ball is not None:
+            robust = (grid.robust(way, ball, k, under=ball) for k in (n, full))
+            there = called(ball, grid.sweep.dataset)
+            told.append(f"{share(*robust)} in {there}")
     return (
         f"With {n:,} {IMAGES[grid.sweep.dataset]} standard training has "
-        f"reached {plain:.0%} of its full-data standard accuracy, robust "
+        f"reached {plain} of its full-data standard accuracy, robust "
         f"training {' and '.join(told)} of its full-data robust accuracy."
     )
 

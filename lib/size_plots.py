@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import paper, plots, stats
+from . import plots
 from .size_readings import Ball, SizeGrid
 from .stats import Mean
 
@@ -79,56 +79,6 @@ def gains(grid: SizeGrid) -> Figure:
     for panel in fig.axes:
         panel.set_ylim(min(means) - ROOM, max(means) + ROOM)
         _zero(panel)
-    return fig
-
-
-def against_eps(grid: SizeGrid) -> Figure:
-    """Standard accuracy at the full size against eps: Figure 7.
-
-    A panel for each norm: robust and half-half training, and what the paper
-    has in Table 4 for robust training.
-    """
-    sweep = grid.sweep
-    full = sweep.sizes[-1]
-    fig, panels = plots.axes(len(sweep.eps), width=7.2, share_y=True)
-    base = stats.over_seeds(grid.standard("standard", None, full))
-    for panel, (norm, radii) in zip(panels, sweep.eps.items(), strict=True):
-        unit = 1 if sweep.dataset == "mnist" else 255
-        xs = [0.0, *(unit * eps for eps in radii)]
-        curves = []
-        ways = [("half", "half")] if sweep.half_seeds else []
-        for way, key in (*ways, (grid.robust_way, norm)):
-            means = [base] + [
-                stats.over_seeds(grid.standard(way, (norm, eps), full))
-                for eps in radii
-            ]
-            curves.append(
-                plots.Curve(
-                    key, xs, [m.value for m in means],
-                    "half-half" if way == "half"
-                    else f"robust, {plots.NORM_NAMES[norm]}",
-                    [m.low for m in means], [m.high for m in means],
-                )
-            )  # fmt: skip
-        rows = [paper.table4(sweep.dataset, norm, eps) for eps in radii]
-        found = [row for row in rows if row is not None]
-        if len(found) == len(radii):
-            theirs = [found[0].standard_standard]
-            theirs += [row.standard_robust for row in found]
-            curves.append(
-                plots.Curve(
-                    "paper", xs, [value / 100 for value in theirs],
-                    "robust, paper [recalled]", dashed=True,
-                )
-            )  # fmt: skip
-        plots.lines(
-            curves, ax=panel, legend=False, x_label="eps in training"
-            + (" (of 255)" if unit > 1 else ""),
-            y_label="standard accuracy, per cent"
-            if panel is panels[0] else "",
-            title=f"{plots.NORM_NAMES[norm]} training",
-        )  # fmt: skip
-    plots.legend_above(fig, *panels)
     return fig
 
 
