@@ -71,7 +71,7 @@ def together(records: Mapping[str, Record]) -> Figure:
             panel.margins(y=0.15)
             panel.set_title(NAMES[name])
             panel.set_xlabel(f"robust, l2 {ball['eps']:.3g}, per cent")
-    panels[0].set_ylabel("own less another's edges")
+    panels[0].set_ylabel("own minus another's edges")
     return fig
 
 

@@ -121,7 +121,7 @@ def effects(
     for name, record in seen.items():
         measures = record.values["measures"]
         found.append(
-            Effect("C22", NAMES[name], "own less another's edges", {
+            Effect("C22", NAMES[name], "own minus another's edges", {
                 key: Gap(gap["more"], 1.96 * gap["more_error"])
                 for key, gap in (
                     (key, measures[label]["excess"])

@@ -134,7 +134,7 @@ def excess(
         said.append(f"{label} {float(given):+.3f}")
     return Verdict(
         True,
-        f"Own edges less another's, on {len(x)} digits: "
+        f"Own edges minus another's, on {len(x)} digits: "
         + ", ".join(said) + ".",
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ ROBUST = ("linf", "l2")
 def follows_the_object() -> Finding:
     """C22: robust gradients agree more with the edges of their image.
 
-    Own less another's edges, paired with the standard network, has to
+    Own minus another's edges, paired with the standard network, has to
     exclude 0 from above for every robust network.
     """
     told, held = [], True
@@ -31,7 +31,7 @@ def follows_the_object() -> Finding:
                 f"{name} {label} {gap['more']:+.3f} "
                 f"[{gap['more'] - half:.3f}, {gap['more'] + half:.3f}]"
             )
-    ours = "rank correlation with own less another image's edges, more than "
+    ours = "rank correlation with own minus another image's edges, more than "
     return ours + "standard: " + "; ".join(told), held, "gradients"
 
 

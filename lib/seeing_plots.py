@@ -53,7 +53,7 @@ def effects(
                 )  # fmt: skip
             panel.axvline(0, color="#888888", linewidth=1)
             panel.set_title(NAMES[name])
-            panel.set_xlabel("more than standard")
+            panel.set_xlabel("more than the standard network")
     panels[0].set_yticks(
         [-k for k in range(len(style))], [titles[key] for key in style]
     )
