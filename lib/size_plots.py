@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import plots
+from . import confusion, plots
 from .size_readings import Ball, SizeGrid
 from .stats import Mean
 
@@ -86,20 +86,22 @@ def rivals(grid: SizeGrid) -> Figure:
     """The gains of all ways to augment, at the sizes where they compete."""
     sweep = grid.sweep
     ways = {
-        "shift": ("half", "shift", "D"),
-        "random": ("random", "random in ball", "v"),
-        "fgsm": ("bound", "FGSM", "o"),
+        "shift": ("half", "D"), "random": ("random", "v"),
+        "fgsm": ("bound", "o"),
     }
     fig, panels = plots.axes(len(sweep.rival), width=7.2, share_y=True)
     for panel, ball in zip(panels, sweep.rival, strict=True):
         curves = [
-            _gain(grid, way, None if way == "shift" else ball, *ways[way])
+            _gain(
+                grid, way, None if way == "shift" else ball, ways[way][0],
+                confusion.NAMES[way], ways[way][1],
+            )
             for way in sweep.rivals
         ]
         curves.append(
             _gain(
                 grid, grid.robust_way, ball, ball[0],
-                f"PGD, {plots.NORM_NAMES[ball[0]]}", None,
+                f"{confusion.NAMES['pgd']}, {plots.NORM_NAMES[ball[0]]}", None,
             )
         )
         plots.lines(

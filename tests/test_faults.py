@@ -209,7 +209,7 @@ def test_a_recording_killed_hard_leaves_a_whole_record(tmp_path, after):
     assert results.load("pair", tmp_path).values == {"value": 2}
 
 
-# --- a read-only checkout, another locale, Windows ------------------------
+# --- too little memory -----------------------------------------------------
 
 
 def greedy(settings):
@@ -242,6 +242,9 @@ def test_another_error_of_a_run_is_left_as_it_is(monkeypatch):
 
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         results.load_or_run("odd", {}, run)
+
+
+# --- a read-only checkout, another locale, Windows ------------------------
 
 
 def test_reading_the_book_writes_nothing(monkeypatch, plain_environment):

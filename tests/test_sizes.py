@@ -285,14 +285,14 @@ def test_figures_have_a_panel_for_each_norm_and_a_curve_for_each_eps():
     assert list(drawn) == pytest.approx(means)
     (panel,) = size_plots.rivals(grid).axes
     assert [line.get_label() for line in panel.lines[:4]] == [
-        "shift", "random in ball", "FGSM", "PGD, l2",
+        "shift", "random noise", "FGSM", "PGD, l2",
     ]  # fmt: skip
     both = SizeGrid(replace(grid.sweep, rival=grid.sweep.balls), grid.records)
     for name, record in list(grid.records.items()):  # rivals in both balls
         grid.records.setdefault(name.replace("l2-1.5", "linf-0.3"), record)
     (legend,) = size_plots.rivals(both).legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "shift", "random in ball", "FGSM", "PGD, l2", "PGD, l∞",
+        "shift", "random noise", "FGSM", "PGD, l2", "PGD, l∞",
     ]  # fmt: skip
     panels = size_plots.gains(grid).axes
     assert len(panels) == 2

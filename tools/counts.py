@@ -110,6 +110,8 @@ FAULTS = {
     ),
     "no git": ("test_results.py::test_a_machine_without_git_can_record",),
 }
+
+
 def functions(folder: Path) -> dict[str, ast.FunctionDef]:
     """Every test function by ``file::name``."""
     return {
