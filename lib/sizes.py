@@ -368,8 +368,8 @@ CIFAR10_SWEEPS = {
             "l2": (20 / 255, 80 / 255, 320 / 255),
             "linf": (2 / 255, 4 / 255, 8 / 255),
         },
-        seeds=3, half_seeds=0, updates=3_910, most_epochs=200,
-        n_test=10_000, n_attacked=500, least_batch=64,
+        seeds=3, half_seeds=3, updates=3_910, most_epochs=200,
+        n_test=10_000, n_attacked=500, least_batch=64, twice=(50_000,),
     ),
 }  # fmt: skip
 # by the folder of their records
