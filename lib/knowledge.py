@@ -163,6 +163,35 @@ BEFORE = {
             "training: What was shown, and what was not",
         ),
     ),
+    "photographs": (
+        Ask(
+            "What became of the gain of robust training on digits as the "
+            "training set grew, at the largest radii?",
+            "It rose, shrank again, and ended as a loss.",
+            ("It grew with the data.", "There never was one."),
+            "With a few hundred digits the gain is largest; with all of them "
+            "the largest radii do harm.",
+            "augmentation: What to remember",
+        ),
+        Ask(
+            "What does the gain at one size of the training set compare?",
+            "Standard accuracy after robust and after standard training.",
+            ("Robust accuracy after robust and after standard training.",
+             "Standard and robust accuracy of one network."),
+            "Both networks of a seed are read on the same clean test images.",
+            "augmentation: Standard accuracy against training-set size",
+        ),
+        Ask(
+            "A network was trained against a single gradient step. It "
+            "withstands that step and falls to a stronger attack. What is "
+            "this called?",
+            "catastrophic overfitting",
+            ("data augmentation", "half-half training"),
+            "The network has learned to fool the step rather than to "
+            "withstand perturbations.",
+            "glossary: catastrophic overfitting",
+        ),
+    ),
     "toy-easy": (
         Ask(
             "What is the variance of the average of d independent numbers, "

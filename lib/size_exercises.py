@@ -1,4 +1,4 @@
-"""Checks of the exercises of the chapter on augmentation.
+"""Checks of the exercises of the chapters on the size sweep.
 
 As in ``lib.exercises``: each takes an answer and returns a
 ``page.Verdict``; an answer of ``None`` counts as not given yet.
@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import stdev
 
+import torch
 import torch.nn.functional as F
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from . import attacks, evaluation
@@ -169,4 +171,92 @@ def useless(
         )
     return Verdict(
         True, f"Your loss is {yours:.2f}, PGD's in the ball {theirs:.2f}."
+    )
+
+
+_VALUES = 3 * 32 * 32  # colour values of a photograph of CIFAR-10
+
+
+def levels(answer: Mapping[str, float | None]) -> Verdict:
+    """Exercise: grey levels of each value when all change as much as allowed.
+
+    ``answer`` has a number for each ball, named as ``"l2 80/255"``.
+    """
+    given = {k: value for k, value in answer.items() if value is not None}
+    if len(given) < len(answer):
+        return _OPEN
+    told = []
+    for ball, value in given.items():
+        norm, radius = ball.split()
+        whole = float(radius.removesuffix("/255"))
+        right = whole if norm == "linf" else whole / math.sqrt(_VALUES)
+        if abs(value - right) > 0.02 * right:
+            hint = (
+                "In the l-infinity ball every value may use the whole radius."
+                if norm == "linf"
+                else "That is one value alone using up the radius."
+                if abs(value - whole) < 0.02 * whole
+                else f"The l2 length of a change by c in all {_VALUES:,} "
+                f"values is c times the root of {_VALUES:,}."
+            )
+            return Verdict(False, f"{ball}: not {value:.3g} levels. {hint}")
+        told.append(f"{right:.2f} in {ball}")
+    return Verdict(True, f"Levels of 255: {', '.join(told)}.")
+
+
+def seeds_needed(
+    answer: Callable[[float, float], int],
+) -> Verdict:
+    """Exercise: how many seeds make a 95 % interval narrow enough."""
+    for spread, half in ((0.5, 1.0), (1.0, 1.0), (0.8, 0.5), (2.0, 0.5)):
+        given = answer(spread, half)
+        if given is NotImplemented:
+            return _OPEN
+        right = next(n for n in range(2, 10_000) if _half(spread, n) <= half)
+        if given != right:
+            normal = math.ceil((1.96 * spread / half) ** 2)
+            hint = (
+                " That is the normal distribution's answer; with few seeds "
+                "the factor is Student's t, which is larger."
+                if given == max(2, normal)
+                else ""
+            )
+            return Verdict(
+                False,
+                f"Standard deviation {spread:g}, half width {half:g}: {right} "
+                f"seeds are needed ({_half(spread, right):.2f}), not {given}."
+                + hint,
+            )
+    return Verdict(True, "Right in all four cases.")
+
+
+def _half(spread: float, n: int) -> float:
+    """Half of the 95 % interval of a mean over ``n`` seeds."""
+    return float(student.ppf(0.975, n - 1)) * spread / math.sqrt(n)
+
+
+def separation(
+    answer: Callable[[Tensor, Tensor], float | None], x: Tensor, y: Tensor
+) -> Verdict:
+    """Exercise: the l-infinity distance of the nearest pair of two classes."""
+    given = answer(x.clone(), y.clone())
+    if given is None:
+        return _OPEN
+    gaps = torch.cdist(x.flatten(1), x.flatten(1), p=math.inf)
+    other = y[:, None] != y[None]
+    right = float(gaps[other].min())
+    if abs(given - right) > 1e-4:
+        hint = ""
+        if given == 0:
+            hint = " An image and itself are not a pair of two classes."
+        elif abs(given - float(gaps[gaps > 0].min())) < 1e-4:
+            hint = " The nearest pair of all is of one class."
+        return Verdict(
+            False, f"The smallest distance is not {given:.4f}.{hint}"
+        )
+    return Verdict(
+        True,
+        f"The nearest two of {len(x)} photographs of different classes are "
+        f"{255 * right:.0f}/255 apart: balls of radius 8/255 around them "
+        + ("do not meet." if 2 * 8 / 255 < right else "meet."),
     )

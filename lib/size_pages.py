@@ -34,15 +34,19 @@ def over(grid: SizeGrid) -> str:
 def budget(sweep: sizes.Sweep) -> Html:
     """Epochs, batch size and learning rate at each size."""
     steps = sweep.recipe.steps
+    sized = [(n, sizes.sized(sweep, n)) for n in sweep.sizes]
+    cut = any(recipe.epochs == sweep.most_epochs for _, recipe in sized)
     return page.table(
         [
             [f"{n:,}", recipe.epochs, recipe.batch_size, f"{recipe.lr:.2g}"]
-            for n, recipe in ((n, sizes.sized(sweep, n)) for n in sweep.sizes)
+            for n, recipe in sized
         ],
         numbers=range(4),
         header=["training images", "epochs", "batch", "peak rate"],
         caption="The budget at each size, the same for every eps: about "
-        f"{sweep.updates} updates or more. Network {sweep.recipe.model}, "
+        f"{sweep.updates:,} updates"
+        + (f", or {sweep.most_epochs} epochs" if cut else " or more")
+        + f". Network {sweep.recipe.model}, "
         + (f"{steps} PGD steps" if steps > 1 else "one step (FGSM)")
         + f", {sweep.seeds} seed{'s' * (sweep.seeds > 1)}.",
     )  # fmt: skip

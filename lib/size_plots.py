@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from . import confusion, plots
+from . import confusion, paper, plots, stats
 from .size_readings import Ball, SizeGrid
 from .stats import Mean
 
@@ -82,6 +82,50 @@ def gains(grid: SizeGrid) -> Figure:
     return fig
 
 
+def against_eps(grid: SizeGrid) -> Figure:
+    """Standard accuracy at the full size against the radius of training.
+
+    A panel for each norm: robust training, half-half training where it was
+    run, and the paper's robust training where it has a value. Radii are in
+    pixel units for digits and in grey levels of 255 for photographs.
+    """
+    sweep = grid.sweep
+    unit, of = (1, "") if sweep.dataset == "mnist" else (255, ", of 255")
+    full, seeds = sweep.sizes[-1], sweep.half_seeds
+    fig, panels = plots.axes(len(sweep.eps), width=7.2, share_y=True)
+    for panel, norm in zip(panels, sweep.eps, strict=True):
+        balls: list[Ball] = [(norm, eps) for eps in sweep.eps[norm]]
+        x = [0.0] + [unit * eps for _, eps in balls]
+
+        def read(way: str, inside: Sequence[Ball] = balls) -> list[Mean]:
+            asked = [("standard", None), *((way, ball) for ball in inside)]
+            return [stats.over_seeds(grid.standard(*w, full)) for w in asked]
+
+        curves = [_curve(grid, norm, read(grid.robust_way), "robust", x)]
+        if seeds:
+            curves.append(_curve(grid, "half", read("half"), "half-half", x))
+        rows = [paper.table4(sweep.dataset, *ball) for ball in balls]
+        theirs = [row for row in rows if row is not None]
+        if len(theirs) == len(balls):
+            start = theirs[0].standard_standard
+            curves.append(
+                plots.Curve(
+                    "paper", x,
+                    [start / 100]
+                    + [row.standard_robust / 100 for row in theirs],
+                    f"paper {paper.RECALLED}", dashed=True,
+                )
+            )  # fmt: skip
+        plots.lines(
+            curves, ax=panel, x_label=f"eps in training{of}", legend=False,
+            y_label="standard accuracy, per cent"
+            if panel is panels[0] else "",
+            title=f"{plots.NORM_NAMES[norm]} training",
+        )  # fmt: skip
+    plots.legend_above(fig, *panels)
+    return fig
+
+
 def rivals(grid: SizeGrid) -> Figure:
     """The gains of all ways to augment, at the sizes where they compete."""
     sweep = grid.sweep
@@ -118,12 +162,12 @@ def rivals(grid: SizeGrid) -> Figure:
 
 def _curve(
     grid: SizeGrid, key: str, means: Sequence[Mean], label: str,
-    sizes: Sequence[int] | None = None, **style: Any,
+    x: Sequence[float] | None = None, **style: Any,
 ) -> plots.Curve:  # fmt: skip
     """Means as a curve with its band, where there is more than one seed."""
     spread = means[0].seeds > 1
     return plots.Curve(
-        key, sizes or grid.sweep.sizes, [m.value for m in means], label,
+        key, x or grid.sweep.sizes, [m.value for m in means], label,
         [m.low for m in means] if spread else None,
         [m.high for m in means] if spread else None, **style,
     )  # fmt: skip

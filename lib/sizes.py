@@ -358,8 +358,8 @@ CIFAR10_SWEEPS = {
     "smoke": Sweep(
         replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
         sizes=(20, 60), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
-        seeds=1, half_seeds=0, updates=4, n_test=50, n_attacked=6,
-        claim="quick",
+        seeds=1, half_seeds=1, updates=4, n_test=50, n_attacked=6,
+        claim="quick", twice=(60,),
     ),
     "full": Sweep(
         _CIFAR, "cifar10",

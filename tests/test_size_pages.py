@@ -50,6 +50,15 @@ def test_one_step_is_called_by_its_name():
     assert "one step (FGSM), 3 seeds" in cells(size_pages.budget(one))[0]
 
 
+def test_a_budget_says_whether_epochs_end_it():
+    sweep = made_up(TURN).sweep
+    assert "about 15 updates or more." in cells(size_pages.budget(sweep))[0]
+    few = replace(sweep, most_epochs=3)  # 15 are needed at these sizes
+    assert "about 15 updates, or 3 epochs." in (
+        cells(size_pages.budget(few))[0]
+    )
+
+
 def test_photographs_have_radii_of_255():
     grid = photographs(TURN)
     sweep = replace(grid.sweep, eps={"linf": (8 / 255,)})

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from scipy.stats import t as student
 from swept import TINY, made_up, photographs
 
 from lib import (
@@ -22,6 +23,7 @@ from lib import (
     size_plots,
     size_readings,
     sizes,
+    stats,
     training,
 )
 from lib.recipes import Recipe
@@ -481,9 +483,7 @@ def test_the_most_helpful_is_sought_in_every_ball(monkeypatch):
                 ("shift", None), ("random", ("linf", 0.3)),
                 ("fgsm", ("linf", 0.3)),
             ):  # fmt: skip
-                plain = grid.records[
-                    sizes.name_of("standard", None, n, seed)
-                ]
+                plain = grid.records[sizes.name_of("standard", None, n, seed)]
                 grid.records.setdefault(
                     sizes.name_of(way, inside, n, seed), deepcopy(plain)
                 )
@@ -592,6 +592,32 @@ def gap(value, half):
     return Mean(value, value - half, value + half, 5)
 
 
+def test_accuracy_against_eps_begins_at_standard_training():
+    grid = made_up({30: 4, 100: -2})
+    panels = size_plots.against_eps(grid).axes
+    for panel, eps, paper_s in zip(
+        panels, (1.5, 0.3), (99.24, 97.37), strict=True
+    ):
+        robust, half, theirs = panel.lines
+        assert list(robust.get_xdata()) == [0, eps]
+        base = (
+            100 * stats.over_seeds(grid.standard("standard", None, 100)).value
+        )
+        assert list(robust.get_ydata()) == pytest.approx(
+            [base, base - 1.967], abs=0.01
+        )
+        assert half.get_label() == "half-half"
+        assert list(theirs.get_ydata()) == pytest.approx([99.31, paper_s])
+    assert "l∞" in panels[1].get_title()
+    levels = SizeGrid(
+        replace(grid.sweep, dataset="cifar10", half_seeds=0), grid.records
+    )
+    for panel in size_plots.against_eps(levels).axes:  # no radius of Table 4
+        (robust,) = panel.lines
+        assert robust.get_xdata()[1] in (1.5 * 255, pytest.approx(76.5))
+        assert panel.get_xlabel() == "eps in training, of 255"
+
+
 def test_predictions_are_told_and_noise_is_undecided():
     asked = {
         "few": ("pgd", "standard", gap(0.05, 0.01)),
@@ -644,6 +670,71 @@ def test_paired_exercise():
         assert verdict.passed is False and name in verdict.message
         none = size_exercises.paired(right | {name: None}, first, second)
         assert none.passed is None
+
+
+LEVELS = {"linf 8/255": 8, "l2 80/255": 1.4434, "l2 320/255": 5.7735}
+
+
+@pytest.mark.parametrize(
+    "ball, value, passed, hint",
+    [
+        ("l2 80/255", 1.4434, True, "1.44 in l2 80/255"),
+        ("l2 80/255", None, None, "Write"),
+        ("l2 80/255", 80, False, "one value alone"),
+        ("l2 80/255", 2.5, False, "root of 3,072"),
+        ("linf 8/255", 0.144, False, "every value may use"),
+    ],
+)
+def test_levels_exercise(ball, value, passed, hint):
+    verdict = size_exercises.levels(LEVELS | {ball: value})
+    assert verdict.passed is passed and hint in verdict.message
+
+
+def with_factor(factor):
+    def needed(spread, half):
+        n = 2
+        while factor(n) * spread / n**0.5 > half:
+            n += 1
+        return n
+
+    return needed
+
+
+@pytest.mark.parametrize(
+    "answer, passed, hint",
+    [
+        (with_factor(lambda n: student.ppf(0.975, n - 1)), True, "all four"),
+        (with_factor(lambda n: 1.96), False, "normal distribution's"),
+        (with_factor(lambda n: student.ppf(0.975, n)), False, "are needed"),
+        (lambda spread, half: NotImplemented, None, "Write"),
+    ],
+)
+def test_seeds_exercise(answer, passed, hint):
+    verdict = size_exercises.seeds_needed(answer)
+    assert verdict.passed is passed and hint in verdict.message
+
+
+@pytest.mark.parametrize(
+    "answer, passed, hint",
+    [
+        (lambda x, y: 51 / 255, True, "51/255 apart"),
+        (lambda x, y: None, None, "Write"),
+        (lambda x, y: 0.0, False, "An image and itself"),
+        (lambda x, y: 20 / 255, False, "is of one class"),
+        (lambda x, y: 0.5, False, "not 0.5000"),
+    ],
+)
+def test_separation_exercise(answer, passed, hint):
+    x = torch.zeros(3, 3, 32, 32)
+    x[1, 0, 5, 5] = 20 / 255  # near, and of the same class
+    x[2, 1, 7, 7] = 51 / 255
+    verdict = size_exercises.separation(answer, x, torch.tensor([0, 0, 1]))
+    assert verdict.passed is passed and hint in verdict.message
+    x[2] = x[0] + 15 / 255
+    near = size_exercises.separation(
+        lambda x, y: 15 / 255, x[[0, 2]], torch.tensor([0, 1])
+    )
+    assert near.passed and "them meet." in near.message
 
 
 def test_useless_exercise():

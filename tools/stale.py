@@ -40,7 +40,7 @@ EXPERIMENTS = {
     "training-cost-mnist": "lib/experiments.py:training_cost",
     "sizes-mnist/*": "lib/sizes.py:train_and_measure",
     "sizes-cifar10/*": "lib/sizes.py:train_and_measure",
-    "sizes-mnist-mistakes": "lib/sizes.py:pictures",
+    "sizes-*-mistakes": "lib/sizes.py:pictures",
     "sizes-confusion": "lib/confusion.py:measure",
     "gradients/*": "lib/seeing.py:measure",
     "large/distances-*": "lib/perceptual.py:measure",
