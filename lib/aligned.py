@@ -83,6 +83,7 @@ DRAWN = {
         radii=(whole.eps,),
     )
     for name, whole in large.LARGE.items()
+    if name in ALIGNED
 }
 
 

@@ -44,6 +44,11 @@ CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer",
     "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+# in the order of their English folder names
+IMAGENETTE_CLASSES = (
+    "cassette player", "chain saw", "church", "springer", "French horn",
+    "garbage truck", "gas pump", "golf ball", "parachute", "tench",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

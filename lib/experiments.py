@@ -289,6 +289,10 @@ _JUDGE = replace(
     _COLOUR, attacks=(),
     recipe=replace(_COLOUR.recipe, model="tiny_resnet", epochs=8, seed=7),
 )  # fmt: skip
+_PHOTO_JUDGE = replace(
+    _PHOTO, attacks=(),
+    recipe=replace(_PHOTO.recipe, model="tiny_resnet", seed=7),
+)  # fmt: skip
 _MNIST_JUDGE = Point(
     replace(MNIST_PLANS["full"].recipe, seed=7), keep_weights=True
 )
@@ -306,6 +310,14 @@ JUDGES = {
         recipe=replace(
             _JUDGE.recipe, method="adversarial", norm="linf", eps=8 / 255,
             steps=1, rel_step=1.25,
+        ),
+    ),
+    "imagenette64-standard": _PHOTO_JUDGE,
+    "imagenette64-robust": replace(
+        _PHOTO_JUDGE,
+        recipe=replace(
+            _PHOTO_JUDGE.recipe, method="adversarial", norm="linf",
+            eps=4 / 255, steps=1, rel_step=1.25,
         ),
     ),
 }  # fmt: skip

@@ -57,13 +57,14 @@ class Large:
 _ROBUST = {
     "mnist": ("linf-0.3-adversarial", "l2-1.5-adversarial"),
     "cifar10": ("linf-8", "l2-80"),
+    "imagenette64": ("linf-4", "l2-1"),
 }
 
 
 def _networks(name: str) -> tuple[tuple[str, str], ...]:
     linf, l2 = _ROBUST[name]
     return tuple(
-        (label, f"training-{name}/{network}-seed0")
+        (label, f"training-{name.removesuffix('64')}/{network}-seed0")
         for label, network in (
             ("standard", "standard"), ("linf", linf), ("l2", l2),
         )
@@ -84,6 +85,11 @@ LARGE = {
     "cifar10": Large(
         "cifar10", _networks("cifar10"), _judges("cifar10"),
         radii=(0.0, 0.15, 0.3, 0.6, 1.2, 2.4, 4.7),
+    ),
+    # as much per pixel as 40 is at 224 x 224, Restricted ImageNet's radius
+    "imagenette64": Large(
+        "imagenette64", _networks("imagenette64"), _judges("imagenette64"),
+        radii=(0.0, 1.0, 3.0, 6.0, 11.4), steps=40,
     ),
 }  # fmt: skip
 

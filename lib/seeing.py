@@ -58,6 +58,16 @@ LOOKING = {
         ),
         sigma=0.05,
     ),
+    # photographs of 64 x 64 pixels, in place of Restricted ImageNet
+    "imagenette64": Looking(
+        "imagenette64",
+        (
+            ("standard", "training-imagenette/standard-seed0"),
+            ("linf", "training-imagenette/linf-4-seed0"),
+            ("l2", "training-imagenette/l2-1-seed0"),
+        ),
+        sigma=0.05,
+    ),
 }
 
 

@@ -74,7 +74,7 @@ def gradients_lead() -> Finding:
     standing than PGD? Reproduced where all networks pass everything.
     """
     told, passed, asked = [], 0, 0
-    for name, settings in LARGE.items():
+    for name, settings in masking.MASKING.items():
         curve = results.load(f"large/{name}").values["curve"]
         hidden = masking.by_case(results.load(f"large/masking-{name}"))
         for label, _ in settings.trained:

@@ -13,7 +13,9 @@ from .results import Record
 TITLES = plots.LABELS | {
     "smooth": "standard, smoothed", "random": "random weights",
 }  # fmt: skip
-NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+NAMES = {
+    "mnist": "MNIST", "cifar10": "CIFAR-10", "imagenette64": "Imagenette",
+}  # fmt: skip
 WALKERS = {
     "standard": "standard", "linf": "linf", "l2": "l2", "noise": "random",
 }  # fmt: skip

@@ -4,7 +4,9 @@ import pytest
 
 from lib import ledger, results, seeing_ledger
 from lib.large import LARGE
+from lib.masking import MASKING
 from lib.results import Record
+from lib.seeing import LOOKING
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def test_c22_asks_every_robust_network(give, gap, held):
     }})  # fmt: skip
     ours, found, chapter = seeing_ledger.follows_the_object()
     assert found is held and chapter == "gradients"
-    assert ours.count("[") == 4
+    assert ours.count("[") == 2 * len(LOOKING)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +68,7 @@ def test_c24_has_a_word_for_each_sign_of_masking(give, broken, sign):
     def values(name):
         dataset = name.split("/")[1].removeprefix("masking-")
         found = []
-        for label, _ in LARGE[dataset].trained:
+        for label, _ in MASKING[dataset].trained:
             odd = broken if (dataset, label) == ("mnist", "linf") else {}
             if "masking" in name:
                 found += [
