@@ -48,11 +48,13 @@ class Judgement:
     """What was measured for a claim, the verdict, and the chapter.
 
     ``chapter`` is the name of a page below ``book/``; empty where open.
+    ``photographs`` is a second one, where CIFAR-10 has a chapter of its own.
     """
 
     ours: str
     verdict: str
     chapter: str = ""
+    photographs: str = ""
 
 
 def _grid() -> TrainingGrid:
@@ -113,7 +115,10 @@ def _with_photographs(
 ) -> Judgement:
     """A line whose two data sets stand in two chapters."""
     told, there = photographs
-    return Judgement(f"{ours}. {told}", on_both(held, there), "training")
+    return Judgement(
+        f"{ours}. {told}", on_both(held, there), "training",
+        size_ledger.PHOTOGRAPHS,
+    )  # fmt: skip
 
 
 def _half_half() -> Judgement:
@@ -193,9 +198,10 @@ def _swept(ident: str) -> Judgement:
     found = size_ledger.FINDINGS[ident]()
     if "CIFAR-10" in _line(ident).data:
         verdict = on_both(found.mnist, found.cifar10)
-    else:
-        verdict = VERDICTS[found.mnist]
-    return Judgement(found.ours, verdict, size_ledger.CHAPTER)
+        return Judgement(
+            found.ours, verdict, size_ledger.CHAPTER, size_ledger.PHOTOGRAPHS
+        )
+    return Judgement(found.ours, VERDICTS[found.mnist], size_ledger.CHAPTER)
 
 
 def _line(ident: str) -> paper.Claim:

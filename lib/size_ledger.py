@@ -24,7 +24,7 @@ TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 SMALL = 1_000  # "tens to a few hundred" images, and the next size
 STRONGEST = ("linf", 8 / 255)  # for which C3 names a size of the drop
 WEAK = 0.02  # a gain of photographs that still counts as weak
-CHAPTER = "augmentation"
+CHAPTER, PHOTOGRAPHS = "augmentation", "photographs"
 
 
 Held = bool | str | None  # holds or not, "partly", None for open

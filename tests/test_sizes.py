@@ -519,6 +519,16 @@ def test_the_ledger_says_which_data_set_was_run(monkeypatch):
     assert set(size_ledger.FINDINGS) <= {c.ident for c in paper.LEDGER}
 
 
+def test_lines_on_both_data_sets_name_both_chapters(monkeypatch):
+    monkeypatch.setattr(size_ledger, "SMALL", 30)
+    turn = {30: 4, 100: -2}
+    grids = {"mnist": made_up(turn, 5), "cifar10": photographs(turn, 3)}
+    monkeypatch.setattr(size_ledger, "_grid", grids.__getitem__)
+    for ident, first in (("C2", "augmentation"), ("Fig. 7", "training")):
+        judged = ledger.JUDGES[ident]()
+        assert (judged.chapter, judged.photographs) == (first, "photographs")
+
+
 @pytest.mark.parametrize(
     "robust, held",
     [({30: 50, 100: 700}, True), ({30: 650, 100: 700}, False)],
