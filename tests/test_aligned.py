@@ -177,6 +177,7 @@ def test_the_control_smooths_the_standard_network_as_much(made):
 # --- features -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_inverting_linear_features_ends_at_the_projection():
     weight = torch.randn(3, 8, generator=seeded())
     layer = torch.nn.Linear(8, 3, bias=False).requires_grad_(False)

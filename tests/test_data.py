@@ -49,7 +49,10 @@ def test_no_embedded_digit_is_in_both_parts_or_twice(digits):
     assert not parts[0] & parts[1]
 
 
-@pytest.mark.parametrize("name", ["cifar10", "imagenette64"])
+@pytest.mark.parametrize(
+    "name",
+    ["cifar10", pytest.param("imagenette64", marks=pytest.mark.slow)],
+)
 def test_a_stand_in_says_that_it_is_one(plain_environment, name, monkeypatch):
     monkeypatch.setenv("BOOK_OFFLINE", "1")
     found = data.load(name, quiet=True)
@@ -627,6 +630,7 @@ def _import_lib():
     sys.exit("torchvision" in sys.modules)
 
 
+@pytest.mark.slow
 def test_torchvision_is_imported_where_it_is_used_only():
     process = start(_import_lib)
     process.join(120)

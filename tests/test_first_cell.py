@@ -128,6 +128,7 @@ def test_it_is_short_and_installs_nothing():
     assert "pip" not in text
 
 
+@pytest.mark.slow
 def test_it_finds_the_repository_from_a_chapter_s_folder():
     done = _run_cell(ROOT / "book")
     assert done.returncode == 0, done.stderr

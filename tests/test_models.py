@@ -26,7 +26,14 @@ def paper_cnn():
     return models.build("paper_cnn", seed=0)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow)
+        if name == "resnet50" else name
+        for name in models.MODELS
+    ],
+)
 def test_sizes_and_shapes_are_the_ones_documented(name, paper_cnn):
     channels, side, count = SIZES[name]
     model = paper_cnn

@@ -200,6 +200,7 @@ def shown(x, planted):
     return (score - (x[:, 0] * cross).sum((1, 2)) / cross.sum()).sign()
 
 
+@pytest.mark.slow
 def test_predictions_against_drawn_images_at_3_standard_errors():
     """The Bayes rule computed from the pixels, clean and shifted."""
     planted = toy_planted.Planted(p=0.8, m=1.5)
