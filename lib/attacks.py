@@ -79,7 +79,7 @@ def pgd(
     Args:
         model: maps images (n, ...) to logits (n, classes); is used in the
             mode it is in. Parameters, their ``.grad`` and the mode are
-            left as they are.
+            left as they are. ``torch.compile(model)`` is such a model too.
         x: clean images, floats in [0, 1], shape (n, ...).
         y: true labels, integers, shape (n,).
         eps: radius of the ball, in pixel units ([0, 1]).

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 
 import pytest
 import torch
@@ -345,6 +346,26 @@ def test_half_precision_reads_within_a_few_points(trained, digits, norm):
         share[precision] = float((margins(trained, x_adv, y) > 0).sum()) / 200
     assert 0.1 < share["float32"] < 0.9, "a case that shows nothing"
     assert share["bfloat16"] == pytest.approx(share["float32"], abs=0.03)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
+def test_a_compiled_model_gives_the_same_images():
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(12, 8), torch.nn.GELU(),
+        torch.nn.Linear(8, 3),
+    ).double()  # fmt: skip
+    x, y = images(5, (3, 2, 2)), torch.arange(5) % 3
+    settings = {"eps": 0.2, "norm": "l2", "steps": 4, "restarts": 2}
+    plain, fast = (
+        pgd(model, x, y, generator=seeded(0), **settings)
+        for model in (net, torch.compile(net, fullgraph=True))
+    )
+    assert torch.allclose(plain, fast, atol=1e-5)
+    assert not torch.allclose(plain, x, atol=1e-2)
+    assert all(p.grad is None for p in net.parameters())
 
 
 def test_the_callers_autocast_is_left_alone(trained, digits):
