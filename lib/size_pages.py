@@ -7,6 +7,7 @@ shows, made from its records.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from . import page, paper, sizes, stats
@@ -16,6 +17,7 @@ from .size_plots import called
 from .size_readings import Ball, SizeGrid
 from .stats import Mean
 
+NAMED = 6  # exceptions that a sentence names one by one
 IMAGES = {"mnist": "digits", "cifar10": "photographs"}
 
 
@@ -172,8 +174,44 @@ def missing(grid: SizeGrid) -> Html:
     )
 
 
+def shares(grid: SizeGrid) -> Html:
+    """What part of its full-data value each accuracy has at each size."""
+    every = grid.sweep.sizes
+    *below, full = every
+    seen = {
+        "standard accuracy, standard training": {
+            n: grid.standard("standard", None, n) for n in every
+        }
+    } | {
+        f"robust accuracy in {called(ball, grid.sweep.dataset)}": {
+            n: grid.robust(grid.robust_way, ball, n, under=ball)
+            for n in every
+        }
+        for ball in grid.sweep.balls
+    }
+    return page.table(
+        [
+            [name] + [f"{_share(at[n], at[full]):.0f}" for n in below]
+            for name, at in seen.items()
+        ],
+        numbers=range(1, len(grid.sweep.sizes)),
+        header=["accuracy"] + [f"n = {n:,}" for n in below],
+        caption="Per cent of its value with all the data that each accuracy "
+        "has reached; robust accuracy of robust training in its own ball.",
+    )
+
+
+def _share(part: list[Accuracy], whole: list[Accuracy]) -> float:
+    """Per cent that one mean is of another; nan of nothing."""
+    found, end = (stats.over_seeds(seen).value for seen in (part, whole))
+    return 100 * found / end if end else math.nan
+
+
 def missing_more(grid: SizeGrid) -> str:
-    """Where robust accuracy lacks less than standard accuracy, in words."""
+    """Where robust accuracy lacks less than standard accuracy, in words.
+
+    The pairs are named if they are few.
+    """
     gaps = grid.missing()
     less = [
         f"{called(ball, grid.sweep.dataset)} at n = {n:,}"
@@ -183,7 +221,10 @@ def missing_more(grid: SizeGrid) -> str:
     return (
         f"Robust accuracy lacks more than standard accuracy at "
         f"{len(gaps) - len(less)} of {len(gaps)} pairs of ball and size"
-        + (f"; it lacks less in {', '.join(less)}." if less else ".")
+        + (
+            f"; it lacks less in {', '.join(less)}."
+            if 0 < len(less) <= NAMED else "."
+        )
     )
 
 
@@ -192,8 +233,8 @@ def reached(grid: SizeGrid, n: int) -> str:
     full = grid.sweep.sizes[-1]
 
     def share(part: list[Accuracy], whole: list[Accuracy]) -> str:
-        found, end = (stats.over_seeds(seen).value for seen in (part, whole))
-        return f"{found / end:.0%}" if end else "nothing"
+        found = _share(part, whole)
+        return "nothing" if math.isnan(found) else f"{found:.0f}%"
 
     plain = share(*(grid.standard("standard", None, k) for k in (n, full)))
     told = []

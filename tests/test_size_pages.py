@@ -105,6 +105,24 @@ def test_missing_is_robust_first():
     assert "at 0 of 2" in said and "l2 1.5 at n = 30, l∞ 0.3 at n" in said
 
 
+def test_many_exceptions_are_counted_and_not_named(monkeypatch):
+    near = made_up({30: 0, 100: 0}, robust={30: 650, 100: 700})
+    monkeypatch.setattr(size_pages, "NAMED", 1)
+    assert size_pages.missing_more(near).endswith("0 of 2 pairs of ball and "
+                                                  "size.")
+
+
+def test_shares_are_of_the_full_data_value():
+    grid = made_up({30: 0, 100: 0}, robust={30: 70, 100: 700})
+    _, (header, plain, first, _) = cells(size_pages.shares(grid))
+    assert header == ["accuracy", "n = 30"]
+    assert plain == ["standard accuracy, standard training", "63"]
+    assert first == ["robust accuracy in l2 1.5", "10"]
+    none = made_up({30: 0, 100: 0}, robust={30: 0, 100: 0})
+    assert cells(size_pages.shares(none))[1][2][1] == "nan"
+    assert "nothing in l2 1.5" in size_pages.reached(none, 30)
+
+
 @pytest.fixture
 def table_4():
     """A grid whose weak attack leaves 20 of 1,000 images too many."""
