@@ -57,9 +57,14 @@ def budget(sweep: sizes.Sweep) -> Html:
 def cost(grid: SizeGrid) -> str:
     """What the whole sweep took, in a sentence."""
     total = grid.cost()
+    passes = total["passes"]
+    told = (
+        f"{passes / 1e9:.2g} billion" if passes >= 1e9
+        else f"{passes / 1e6:.0f} million"
+    )  # fmt: skip
     made = next(iter(grid.records.values()))
     return (
-        f"{total['models']} networks, {total['passes'] / 1e9:.2g} billion "
+        f"{total['models']} networks, {told} "
         f"passes of an image, {total['cpu_hours']:.2g} hours of processor "
         f"time on {made.environment['device']}; data: "
         f"{made.data['source']}."
@@ -146,9 +151,10 @@ def help_and_harm(grid: SizeGrid, norm: str) -> str:
         if gap.low > 0
     ]
     harm = "is" if gaps[-1].high < 0 else "is not"
+    where = f"n = {', '.join(helps)}" if helps else "no size"
     return (
-        f"{called(ball, grid.sweep.dataset)}: help beyond noise at n = "
-        f"{', '.join(helps) or 'no size'}; harm at the full size {harm} "
+        f"{called(ball, grid.sweep.dataset)}: help beyond noise at {where}; "
+        f"harm at the full size {harm} "
         f"beyond noise ({gaps[-1].per_cent()} points)."
     )
 
@@ -179,11 +185,11 @@ def shares(grid: SizeGrid) -> Html:
     every = grid.sweep.sizes
     *below, full = every
     seen = {
-        "standard accuracy, standard training": {
+        "standard": {
             n: grid.standard("standard", None, n) for n in every
         }
     } | {
-        f"robust accuracy in {called(ball, grid.sweep.dataset)}": {
+        called(ball, grid.sweep.dataset): {
             n: grid.robust(grid.robust_way, ball, n, under=ball)
             for n in every
         }
@@ -195,9 +201,11 @@ def shares(grid: SizeGrid) -> Html:
             for name, at in seen.items()
         ],
         numbers=range(1, len(grid.sweep.sizes)),
-        header=["accuracy"] + [f"n = {n:,}" for n in below],
-        caption="Per cent of its value with all the data that each accuracy "
-        "has reached; robust accuracy of robust training in its own ball.",
+        header=["training", *(f"{n:,}" for n in below)],
+        caption="Per cent of its full-data value that an accuracy has "
+        f"reached, by number of training {IMAGES[grid.sweep.dataset]}: "
+        "standard accuracy of standard training, robust accuracy of robust "
+        "training in its own ball.",
     )
 
 

@@ -84,7 +84,7 @@ def test_crossings_count_the_seeds():
     [
         (TURN, "at n = 30; harm at the full size is beyond noise"),
         ({30: -4, 100: 2}, "at n = 100; harm at the full size is not"),
-        ({30: -4, 100: -2}, "at n = no size; harm at the full size is b"),
+        ({30: -4, 100: -2}, "noise at no size; harm at the full size is b"),
     ],
 )
 def test_help_and_harm_in_words(gain, told):
@@ -115,9 +115,8 @@ def test_many_exceptions_are_counted_and_not_named(monkeypatch):
 def test_shares_are_of_the_full_data_value():
     grid = made_up({30: 0, 100: 0}, robust={30: 70, 100: 700})
     _, (header, plain, first, _) = cells(size_pages.shares(grid))
-    assert header == ["accuracy", "n = 30"]
-    assert plain == ["standard accuracy, standard training", "63"]
-    assert first == ["robust accuracy in l2 1.5", "10"]
+    assert header == ["training", "30"]
+    assert plain == ["standard", "63"] and first == ["l2 1.5", "10"]
     none = made_up({30: 0, 100: 0}, robust={30: 0, 100: 0})
     assert cells(size_pages.shares(none))[1][2][1] == "nan"
     assert "nothing in l2 1.5" in size_pages.reached(none, 30)
