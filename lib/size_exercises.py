@@ -21,6 +21,7 @@ from .size_readings import last_zero
 from .stats import Mean
 
 _OPEN = Verdict(None, "Write your answer into the cell above and run it.")
+_VALUES = 3 * 32 * 32  # colour values of a photograph of CIFAR-10
 
 
 def predictions(
@@ -174,9 +175,6 @@ def useless(
     )
 
 
-_VALUES = 3 * 32 * 32  # colour values of a photograph of CIFAR-10
-
-
 def levels(answer: Mapping[str, float | None]) -> Verdict:
     """Exercise: grey levels of each value when all change as much as allowed.
 
@@ -204,9 +202,7 @@ def levels(answer: Mapping[str, float | None]) -> Verdict:
     return Verdict(True, f"Levels of 255: {', '.join(told)}.")
 
 
-def seeds_needed(
-    answer: Callable[[float, float], int],
-) -> Verdict:
+def seeds_needed(answer: Callable[[float, float], int]) -> Verdict:
     """Exercise: how many seeds make a 95 % interval narrow enough."""
     for spread, half in ((0.5, 1.0), (1.0, 1.0), (0.8, 0.5), (2.0, 0.5)):
         given = answer(spread, half)

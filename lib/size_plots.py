@@ -91,7 +91,7 @@ def against_eps(grid: SizeGrid) -> Figure:
     """
     sweep = grid.sweep
     unit, of = (1, "") if sweep.dataset == "mnist" else (255, ", of 255")
-    full, seeds = sweep.sizes[-1], sweep.half_seeds
+    full = sweep.sizes[-1]
     fig, panels = plots.axes(len(sweep.eps), width=7.2, share_y=True)
     for panel, norm in zip(panels, sweep.eps, strict=True):
         balls: list[Ball] = [(norm, eps) for eps in sweep.eps[norm]]
@@ -102,7 +102,7 @@ def against_eps(grid: SizeGrid) -> Figure:
             return [stats.over_seeds(grid.standard(*w, full)) for w in asked]
 
         curves = [_curve(grid, norm, read(grid.robust_way), "robust", x)]
-        if seeds:
+        if sweep.half_seeds:
             curves.append(_curve(grid, "half", read("half"), "half-half", x))
         rows = [paper.table4(sweep.dataset, *ball) for ball in balls]
         theirs = [row for row in rows if row is not None]
