@@ -152,6 +152,12 @@ def subset(total: int, n: int, seed: int) -> Tensor:
 def load(name: str, *, quiet: bool = False) -> Data:
     """Load ``"mnist"``, ``"cifar10"`` or ``"imagenette64"``.
 
+    Imagenette is not downloaded: put its pictures below
+    ``imagenette64/train/CLASS`` and ``imagenette64/val/CLASS`` of one of the
+    folders, the classes in English (``cassette_player`` to ``tench``). Its
+    own folder names, WordNet numbers, sort in another order, and the recorded
+    networks would answer in the wrong one.
+
     Prints one line that says where the images came from, unless ``quiet``.
     Raises ``ValueError`` for another name.
     """
