@@ -55,7 +55,8 @@ def effects(
                 )  # fmt: skip
             panel.axvline(0, color="#888888", linewidth=1)
             panel.set_title(NAMES[name])
-            panel.set_xlabel("more than the standard network")
+    with plots.styled():
+        fig.supxlabel("more than the standard network")
     panels[0].set_yticks(
         [-k for k in range(len(style))], [titles[key] for key in style]
     )
