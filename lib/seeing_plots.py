@@ -56,7 +56,7 @@ def effects(
             panel.axvline(0, color="#888888", linewidth=1)
             panel.set_title(NAMES[name])
     with plots.styled():
-        fig.supxlabel("more than the standard network")
+        fig.supxlabel("more than the standard network", fontsize="medium")
     panels[0].set_yticks(
         [-k for k in range(len(style))], [titles[key] for key in style]
     )
