@@ -59,6 +59,7 @@ def perturbed(
             [record.arrays[f"seen-{label}"].flatten(0, 1) for label in labels]
         ),
         panels=panels,
+        tile_size=_tile_size(record),
         lossy=True,
     )  # fmt: skip
 
@@ -143,8 +144,15 @@ def between(
         ),
         tiles=_stack([frames[label] for label in labels]),
         panels=panels,
+        tile_size=_tile_size(record),
         lossy=True,
     )  # fmt: skip
+
+
+def _tile_size(record: Record) -> int:
+    """Width of a picture on the page: large ones are shown twice as large."""
+    side = record.arrays["images"].shape[-1]
+    return 2 * side if side >= 64 else 56
 
 
 def by_size(

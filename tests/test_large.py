@@ -245,6 +245,26 @@ def test_panels_show_the_pictures_they_name(outcome, given):
         assert torch.allclose(shown, middle, atol=1e-6), (i, j)
 
 
+@pytest.mark.parametrize("side, wide", [(28, 56), (64, 128)])
+def test_photographs_of_64_pixels_are_shown_twice_as_large(
+    outcome, given, side, wide
+):
+    settings, _, _, seen = outcome
+    arrays = {
+        name: images[..., :1, :1].expand(*images.shape[:-2], side, side)
+        for name, images in seen.arrays.items()
+    }
+    record = Record("large/x", {}, seen.values, arrays=arrays)
+    for page in (
+        closer.perturbed(record, settings, CLASSES),
+        closer.between(
+            record, settings, CLASSES, judge="robust", title="judge"
+        ),
+    ):
+        assert given["tile_size"] == wide
+        assert f".picture{{width:{wide}px;height:{wide}px" in page.html
+
+
 def test_a_reader_can_drag_eps(outcome):
     settings, networks, made, seen = outcome
     record = Record("large/x", {}, seen.values, arrays=seen.arrays)
