@@ -112,6 +112,13 @@ def test_verdicts_follow_the_numbers(grid):
     assert ledger.JUDGES["Fig. 7"]().verdict.startswith("reproduced on")
 
 
+def test_a_drop_of_another_size_is_half_a_reproduction(grid):
+    grid(drop_per_step=9)
+    found = ledger.JUDGES["C3"]()
+    assert found.verdict.startswith("partly reproduced")
+    assert "outside 1 to 3" in found.ours
+
+
 def test_a_rise_of_accuracy_is_not_a_drop(grid):
     grid(drop_per_step=-3)
     assert ledger.JUDGES["C3"]().verdict.startswith("not reproduced")

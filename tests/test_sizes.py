@@ -550,7 +550,10 @@ def test_robust_accuracy_needs_more_data(monkeypatch, robust, held):
 
 @pytest.mark.parametrize(
     "gain, drop, decline",
-    [(-8, True, True), (3, False, False), (0, False, True)],
+    [
+        (-8, True, True), (-20, "partly", True), (3, False, False),
+        (0, False, True),
+    ],
 )
 def test_photographs_at_the_full_size(monkeypatch, gain, drop, decline):
     grid = photographs({30: 0, 100: gain})
@@ -560,7 +563,7 @@ def test_photographs_at_the_full_size(monkeypatch, gain, drop, decline):
     # the ball of 8/255 is that of the made-up grid here
     monkeypatch.setattr(size_ledger, "STRONGEST", ("linf", 0.3))
     told, held = size_ledger.photographs_drop()
-    assert held is drop and ("outside 5 to 15" in told) is (gain != -8)
+    assert held == drop and ("outside 5 to 15" in told) is (gain != -8)
     told, held = size_ledger.photographs_decline()
     assert held is decline
     assert f"beyond noise: {0 if decline else 2}" in told
