@@ -185,13 +185,10 @@ def shares(grid: SizeGrid) -> Html:
     every = grid.sweep.sizes
     *below, full = every
     seen = {
-        "standard": {
-            n: grid.standard("standard", None, n) for n in every
-        }
+        "standard": {n: grid.standard("standard", None, n) for n in every}
     } | {
         called(ball, grid.sweep.dataset): {
-            n: grid.robust(grid.robust_way, ball, n, under=ball)
-            for n in every
+            n: grid.robust(grid.robust_way, ball, n, under=ball) for n in every
         }
         for ball in grid.sweep.balls
     }
@@ -231,7 +228,8 @@ def missing_more(grid: SizeGrid) -> str:
         f"{len(gaps) - len(less)} of {len(gaps)} pairs of ball and size"
         + (
             f"; it lacks less in {', '.join(less)}."
-            if 0 < len(less) <= NAMED else "."
+            if 0 < len(less) <= NAMED
+            else "."
         )
     )
 
@@ -290,15 +288,29 @@ def table4_standard(grid: SizeGrid) -> Html:
 def table4_robust(grid: SizeGrid) -> Html:
     """Robust accuracy at the full size, by a weak and a strong attack."""
     sweep = grid.sweep
+    means = {
+        (way, ball): [
+            stats.over_seeds(seen)
+            for seen in _both(grid, way, _own(way, ball), ball)
+        ]
+        for way in _ways4(sweep)
+        for ball in sweep.balls
+    }
+    widest = max(
+        max(mean.high - mean.value, mean.value - mean.low)
+        for pair in means.values()
+        for mean in pair
+    )
     return _table4(
         grid,
         lambda way, ball, under: " / ".join(
-            _told(seen) for seen in _both(grid, way, ball, under)
+            f"{100 * mean.value:.1f}" for mean in means[way, under]
         ),
         "robust",
         "Robust accuracy in per cent at the row's ball, weak attack / "
         f"{sweep.claim} protocol; {_seeds(sweep)}, {sweep.n_attacked:,} test "
-        f"{IMAGES[sweep.dataset]}.",
+        f"{IMAGES[sweep.dataset]}; 95 % intervals reach at most "
+        f"{100 * widest:.1f} to each side.",
     )
 
 
@@ -385,11 +397,7 @@ def _table4(
 ) -> Html:
     """A row for each ball: ours by training, the paper's beside them."""
     sweep = grid.sweep
-    ways = {"standard": "standard", "half": "half-half"} | {
-        grid.robust_way: "robust"
-    }
-    if not sweep.half_seeds:
-        del ways["half"]
+    ways = _ways4(sweep)
     return page.table(
         [
             [called(ball, sweep.dataset)]
@@ -401,6 +409,14 @@ def _table4(
         header=["ball", *ways.values(), "paper [recalled]"],
         caption=caption + " The paper's are in the order standard / half-half "
         "/ robust.",
+    )
+
+
+def _ways4(sweep: sizes.Sweep) -> dict[str, str]:
+    """The trainings that Table 4 compares, and what they are called."""
+    half = {"half": "half-half"} if sweep.half_seeds else {}
+    return (
+        {"standard": "standard"} | half | {sizes.robust_way(sweep): "robust"}
     )
 
 

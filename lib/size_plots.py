@@ -101,7 +101,7 @@ def against_eps(grid: SizeGrid) -> Figure:
             asked = [("standard", None), *((way, ball) for ball in inside)]
             return [stats.over_seeds(grid.standard(*w, full)) for w in asked]
 
-        curves = [_curve(grid, norm, read(grid.robust_way), "robust", x)]
+        curves = [_curve(grid, norm, read(grid.robust_way), "", x)]
         if sweep.half_seeds:
             curves.append(_curve(grid, "half", read("half"), "half-half", x))
         rows = [paper.table4(sweep.dataset, *ball) for ball in balls]

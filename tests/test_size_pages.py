@@ -1,6 +1,5 @@
 """The tables and sentences of the size sweep say what the records hold."""
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -154,7 +153,9 @@ def test_table_4_has_three_trainings_and_two_attacks(table_4):
     caption, (header, row, _) = cells(size_pages.table4_robust(grid))
     assert header[1:4] == ["standard", "half-half", "robust"]
     for cell in row[1:4]:
-        assert re.match(r"72\.0 ± [\d.]+ / 70\.0 ± \d+\.\d$", cell)
+        assert cell == "72.0 / 70.0"
+    # Wilson's interval for 700 of 1,000, which all seeds agree on
+    assert "reach at most 2.9 to each side" in caption
     assert "weak attack / quick" in caption  # the claim of the tiny sweep
     assert "3 seeds (half-half: 1)" in caption
     _, (_, row, _) = cells(size_pages.table4_standard(grid))
