@@ -66,7 +66,7 @@ book: $(STAMP)  ## execute every chapter and build the pages
 	@echo "The book is at $(CURDIR)/$(HTML)/index.html"
 
 .PHONY: unit
-unit: $(STAMP)  ## run the unit tests that are quick: about two minutes
+unit: $(STAMP)  ## run the unit tests that are quick: about a minute
 	@$(UNITS) -m "not slow" tests
 
 .PHONY: test
@@ -135,6 +135,12 @@ audit: $(STAMP)  ## compute a random sample of recorded numbers again
 .PHONY: variants
 variants: $(STAMP)  ## break a copy of the repository in many ways; every one has to be noticed
 	@$(PY) tests_variants/variants.py
+
+.PHONY: mutants
+mutants: $(STAMP)  ## change attacks, toy and evaluation everywhere; tests have to notice (six minutes)
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-input \
+		--no-compile -r tests_variants/requirements.txt
+	@OMP_NUM_THREADS=1 BOOK_OFFLINE=1 $(PY) tools/mutants.py
 
 .PHONY: colab
 colab: $(STAMP)  ## run every chapter as Colab would: alone, with Colab's packages (needs Python 3.12)

@@ -630,3 +630,64 @@ def test_input_gradient_refuses_what_an_attack_refuses():
         input_gradient(model, X, Y + 8)
     with pytest.raises(ValueError, match='"ce" or "margin"'):
         input_gradient(model, X, Y, loss="dlr")
+
+
+# --- what only a small change would show ----------------------------------
+
+
+def test_fgsm_takes_its_step_even_where_the_loss_falls():
+    model, x = waves(12, 3), images(20, (3, 2, 2), inner=True)
+    y = model(x).argmax(dim=1)
+    step = 0.3 * input_gradient(model, x, y).sign()
+    found = fgsm(model, x, y, eps=0.3, norm="linf")
+    assert torch.allclose(found, (x + step).clamp(0, 1))
+    gained = F.cross_entropy(model(found), y, reduction="none")
+    gained = gained - F.cross_entropy(model(x), y, reduction="none")
+    assert float(gained.min()) < 0, "a case that shows nothing"
+
+
+def test_fgsm_draws_its_start_from_the_generator():
+    model, x = waves(12, 3), images(5, (3, 2, 2), inner=True)
+    y = model(x).argmax(dim=1)
+    one, same, other = (
+        fgsm(
+            model, x, y, eps=0.1, norm="l2", random_start=True,
+            generator=seeded(seed),
+        )
+        for seed in (0, 0, 1)
+    )  # fmt: skip
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_forty_steps_are_the_default():
+    model, x = waves(12, 3), images(5, (3, 2, 2))
+    y = model(x).argmax(dim=1)
+    settings = {"eps": 0.1, "norm": "l2", "random_start": False}
+    plain = pgd(model, x, y, **settings)
+    assert torch.equal(plain, pgd(model, x, y, steps=40, **settings))
+    assert not torch.equal(plain, pgd(model, x, y, steps=41, **settings))
+
+
+def test_a_gradient_outside_the_box_has_to_be_asked_for():
+    model, x, y = linear_case(4, (1, 5, 5), 3)
+    with pytest.raises(ValueError, match="pixels must lie"):
+        input_gradient(model, x + 1, y)
+    found = input_gradient(model, x + 1, y, box=False)
+    assert found.shape == x.shape
+
+
+def test_step_sizes_at_their_ends():
+    assert attacks.step_sizes(0.1, 3, 0.0, "constant") == [0.0] * 3
+    with pytest.raises(ValueError, match="step_size"):
+        attacks.step_sizes(0.1, 3, math.inf, "constant")
+    first, last = attacks.step_sizes(0.1, 2, None, "cosine")
+    assert (first, last) == (pytest.approx(0.2), pytest.approx(0.002))
+
+
+def test_a_target_must_differ_everywhere():
+    model, x, y = linear_case(4, (1, 5, 5), 3)
+    with pytest.raises(ValueError) as refused:
+        pgd(model, x, y, eps=0.1, norm="l2", target=y.clone())
+    assert str(refused.value) == (
+        "target must differ from the true label everywhere"
+    )

@@ -861,3 +861,110 @@ def test_a_finding_prints_on_one_line():
     bad = evaluation.Finding("name", False, "not fine")
     assert str(good) == "ok   name: fine"
     assert str(bad) == "FLAG name: not fine"
+
+
+# --- progress -------------------------------------------------------------
+
+
+class Shown:
+    """A progress bar that notes what it is told."""
+
+    made: list  # by the fixture
+
+    def __init__(self, **settings):
+        self.settings, self.n, self.seen = settings, 0, []
+        Shown.made.append(self)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def set_postfix(self, **told):
+        self.seen.append((self.n, told))
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_bar_counts_stages_and_images_that_stand(monkeypatch, progress):
+    Shown.made = []
+    monkeypatch.setattr(evaluation, "tqdm", Shown)
+    model, x, _ = linear_case(30, (1, 5, 5), 3)
+    y = model(x).argmax(dim=1)
+    protocol = Protocol(
+        "two", plain_pgd("ce", steps=3).stages
+        + plain_pgd("margin", steps=3).stages,
+    )  # fmt: skip
+    found = robust_accuracy(
+        model, x, y, eps=0.02, protocol=protocol, progress=progress,
+        batch_size=10,
+    )  # fmt: skip
+    (bar,) = Shown.made
+    assert bar.settings["total"] == len(protocol.stages) == 2
+    assert bar.settings["desc"] == "two"
+    assert bar.settings["disable"] is (not progress)
+    assert bar.settings["leave"] is False
+    assert bar.settings["bar_format"].startswith("{l_bar}{bar}|")
+    steps = [n for n, _ in bar.seen]
+    assert steps == sorted(steps) and steps[-1] == 2
+    assert 0 < steps[0] < 1, "within the first stage"
+    standing = [told["standing"] for _, told in bar.seen]
+    assert standing == sorted(standing, reverse=True)
+    assert standing[-1] == found.count.correct
+    assert 0 < standing[-1] < 30, "a case that shows nothing"
+
+
+def test_no_bar_is_shown_unless_asked_for(monkeypatch):
+    Shown.made = []
+    monkeypatch.setattr(evaluation, "tqdm", Shown)
+    model, x, y = linear_case(4, (1, 5, 5), 3)
+    robust_accuracy(model, x, y, eps=0.02)
+    assert Shown.made[0].settings["disable"] is True
+
+
+def test_images_on_the_border_of_two_classes_do_not_stand():
+    class Tied(nn.Module):
+        def forward(self, x):
+            return 0 * x.flatten(1)[:, :2]  # a gradient, and no winner
+
+    x, y = torch.rand(6, 1, 2, 2), torch.arange(6) % 2
+    found = robust_accuracy(Tied().eval(), x, y, eps=0.1)
+    assert found.count.correct == 0 and not found.correct.any()
+
+
+def test_without_a_generator_chance_begins_at_zero():
+    model, x = waves(25, 3), images(20, (1, 5, 5))
+    y = model(x).argmax(dim=1)
+    settings = {"eps": 0.1, "protocol": plain_pgd("ce", steps=2)}
+    plain = robust_accuracy(model, x, y, **settings)
+    same = robust_accuracy(model, x, y, generator=seeded(0), **settings)
+    other = robust_accuracy(model, x, y, generator=seeded(1), **settings)
+    assert torch.equal(plain.x_adv, same.x_adv)
+    assert not torch.equal(plain.x_adv, other.x_adv)
+
+
+def test_two_doubts_are_told_apart():
+    found = evaluation.RobustAccuracy(
+        torch.ones(2, dtype=torch.bool), torch.zeros(2, 1), {},
+        flags=("one", "two"),
+    )  # fmt: skip
+    assert str(found).endswith("; one; two")
+
+
+def test_a_run_is_written_now_and_then_only(monkeypatch, tmp_path):
+    class Work:
+        saved = 0
+
+        def save(self, *_):
+            self.saved += 1
+
+    clock = [100.0]
+    monkeypatch.setattr(evaluation.time, "monotonic", lambda: clock[0])
+    work = Work()
+    keep = evaluation._Keeper(tmp_path / "run", work, None)
+    for at, saved in ((101, 0), (129.9, 0), (130, 1), (131, 1), (160, 2)):
+        clock[0] = at
+        keep()
+        assert work.saved == saved, at
+    keep(now=True)
+    assert work.saved == 3

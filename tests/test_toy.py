@@ -669,3 +669,109 @@ def test_slack_beyond_its_range_is_refused():
 def test_from_m_refuses_zero_features():
     with pytest.raises(ValueError):
         Toy.from_m(3, 0, 0.9)
+
+
+# --- what is refused, and how it is said ----------------------------------
+
+TINY = Toy(d=4, p=0.9, eta=0.2)
+
+
+@pytest.mark.parametrize(
+    "name, call",
+    [
+        ("tau", lambda bad: TINY.gate_accuracy(bad)),
+        ("eps", lambda bad: TINY.gate_accuracy(0.0, bad)),
+        ("tau", lambda bad: TINY.linear_accuracy(bad)),
+        ("eps", lambda bad: TINY.linear_accuracy(0.0, bad)),
+        ("w", lambda bad: TINY.accuracy([bad] * 5)),
+        ("delta", lambda bad: TINY.bound(bad)),
+        ("tau", lambda bad: TINY.slack(bad)),
+        ("tau", lambda bad: TINY.frontier(bad)),
+        ("w", lambda bad: TINY.hinge_loss([bad] * 5, 0.1)),
+    ],
+)
+def test_a_number_that_is_none_is_named(name, call):
+    with pytest.raises(ValueError, match=rf"^{name} holds NaN$"):
+        call(math.nan)
+
+
+@pytest.mark.parametrize(
+    "said, call",
+    [
+        ("d must be a whole number >= 1, not 0", lambda: Toy(0, 0.9, 0.1)),
+        ("d must be a whole number >= 1, not 0",
+         lambda: Toy.from_m(1.0, 0, 0.9)),
+        ("p must lie in [1/2, 1), not 1.0", lambda: Toy(4, 1.0, 0.1)),
+        ("eta must be finite and >= 0, not -0.1",
+         lambda: Toy(4, 0.9, -0.1)),
+        ("n must be at least 1, not 0", lambda: TINY.sample(0)),
+        ("eps must be finite and >= 0, not -1",
+         lambda: TINY.gate_accuracy(0.0, -1)),
+        ("w must have d + 1 = 5 entries in its last dimension, x1 first; "
+         "its shape is (3,)", lambda: TINY.accuracy([1.0, 2.0, 3.0])),
+        ("w must have shape (5,)", lambda: TINY.hinge_loss([1.0], 0.1)),
+        ("delta is an error rate and lies in [0, 1]",
+         lambda: TINY.bound(1.1)),
+        ("this needs 2 * eta < 1 (here 1.2): from eps = 1 on the adversary "
+         "can also flip x1; take a larger d",
+         lambda: Toy(4, 0.9, 0.6).frontier()),
+        ("a frontier needs p > 1/2 and eta > 0",
+         lambda: Toy(4, 0.5, 0.2).frontier()),
+        ("a frontier needs p > 1/2 and eta > 0",
+         lambda: Toy(4, 0.9, 0.0).frontier()),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_said(said, call):
+    with pytest.raises(ValueError) as refused:
+        call()
+    assert str(refused.value) == said
+
+
+def test_the_ends_of_the_frontier_are_named():
+    start = TINY.frontier()[0][0]
+    with pytest.raises(ValueError) as refused:
+        TINY.frontier(start - 1e-6)
+    assert str(refused.value) == f"the frontier starts at tau = {start:g}"
+    tau, *_ = TINY.frontier(start - 1e-13)  # rounding is forgiven
+    assert tau.shape == (1,)
+    best = float(TINY.frontier()[1].max())
+    with pytest.raises(ValueError) as refused:
+        TINY.frontier_tau(best + 0.001)
+    assert str(refused.value) == (
+        "standard accuracy on the frontier lies between p = 0.9 and the "
+        f"Bayes accuracy {best:.6f}"
+    )
+
+
+def test_edges_that_are_allowed():
+    assert TINY.bound(0.0) == 0.0
+    assert TINY.bound(1.0) == pytest.approx(9.0)
+    with pytest.raises(ValueError, match="here 1"):
+        Toy(4, 0.9, 0.5).frontier()  # eps = 2 * eta = 1 flips x1
+    assert len(TINY.frontier()[0]) == 201
+    assert isinstance(TINY.gate_accuracy(0.0), float)
+    assert isinstance(TINY.bound(0.1), float)
+    # nothing pooled: x1 alone, unless it knows nothing either
+    assert Toy(4, 0.6, 0.0).bayes_tau() == math.inf
+    assert Toy(4, 0.5, 0.0).bayes_tau() == 0.0
+    whole = TINY.gate_accuracy([0, 1])  # integers are numbers too
+    assert whole.tolist() == TINY.gate_accuracy([0.0, 1.0]).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_example_is_a_sample(dtype):
+    x, y = TINY.sample(1, torch.Generator().manual_seed(0), dtype)
+    assert x.shape == (1, 5) and y.shape == (1,)
+    assert x.dtype == y.dtype == dtype
+
+
+def test_a_rule_without_spread_is_counted_by_its_sign():
+    """All weight on x1: right with probability p, until eps reaches 1."""
+    alone = TINY.weights(1.0, 0.0)
+    assert TINY.accuracy(alone) == pytest.approx(0.9)
+    assert TINY.accuracy(-alone) == pytest.approx(0.1)
+    assert TINY.accuracy(alone, 0.5) == pytest.approx(0.9)
+    assert TINY.accuracy(alone, 1.5) == pytest.approx(0.0)
+    for tau, p in ((math.inf, 0.9), (-math.inf, 0.1)):
+        assert TINY.linear_accuracy(tau) == pytest.approx(p)
+        assert TINY.linear_accuracy(tau, 1.0) == 0.0
