@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from . import attacks, checkpoints, data, evaluation, results, runs
 from .norms import random_in_ball
 from .saliency import rank_correlation
+from .seeing import LOOKING
 
 SHOWN = 8  # images whose perturbed versions a record keeps
 Judge = Callable[[Tensor], Tensor]  # images (n, ...) to shares (n, classes)
@@ -54,23 +55,6 @@ class Large:
         return self.radii[-1]
 
 
-_ROBUST = {
-    "mnist": ("linf-0.3-adversarial", "l2-1.5-adversarial"),
-    "cifar10": ("linf-8", "l2-80"),
-    "imagenette64": ("linf-4", "l2-1"),
-}
-
-
-def _networks(name: str) -> tuple[tuple[str, str], ...]:
-    linf, l2 = _ROBUST[name]
-    return tuple(
-        (label, f"training-{name.removesuffix('64')}/{network}-seed0")
-        for label, network in (
-            ("standard", "standard"), ("linf", linf), ("l2", l2),
-        )
-    )  # fmt: skip
-
-
 def _judges(name: str) -> tuple[tuple[str, str], ...]:
     return tuple(
         (label, f"judges/{name}-{label}") for label in ("standard", "robust")
@@ -79,17 +63,18 @@ def _judges(name: str) -> tuple[tuple[str, str], ...]:
 
 LARGE = {
     "mnist": Large(
-        "mnist", _networks("mnist"), _judges("mnist"),
+        "mnist", LOOKING["mnist"].trained, _judges("mnist"),
         radii=(0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0), neighbours=20,
     ),
     "cifar10": Large(
-        "cifar10", _networks("cifar10"), _judges("cifar10"),
+        "cifar10", LOOKING["cifar10"].trained, _judges("cifar10"),
         radii=(0.0, 0.15, 0.3, 0.6, 1.2, 2.4, 4.7),
     ),
     # as much per pixel as 40 is at 224 x 224, Restricted ImageNet's radius
     "imagenette64": Large(
-        "imagenette64", _networks("imagenette64"), _judges("imagenette64"),
-        radii=(0.0, 1.0, 3.0, 6.0, 11.4), steps=40,
+        "imagenette64", LOOKING["imagenette64"].trained,
+        _judges("imagenette64"), radii=(0.0, 1.0, 3.0, 6.0, 11.4),
+        steps=40,
     ),
 }  # fmt: skip
 

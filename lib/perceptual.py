@@ -42,7 +42,7 @@ DISTANCES = {
         name, whole.trained, dict(whole.judges)["robust"], whole.eps
     )
     for name, whole in large.LARGE.items()
-    if name != "imagenette64"
+    if name != "imagenette64"  # not measured there
 }
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import confusion, paper, plots, stats
+from .readings import counted
+from .results import Record
 from .size_readings import Ball, SizeGrid
+from .sizes import name_of
 from .stats import Mean
 
 _MARKS = ("^", "s", "D", "v")
@@ -124,6 +127,39 @@ def against_eps(grid: SizeGrid) -> Figure:
         )  # fmt: skip
     plots.legend_above(fig, *panels)
     return fig
+
+
+def one_curve(
+    grid: SizeGrid, mine: Mapping[str, Record], ball: Ball, seed: int
+) -> Figure:
+    """Standard accuracy of one seed beside the recorded means.
+
+    ``mine`` are the records of ``sizes.curve`` for ``ball`` and ``seed``,
+    by name.
+    """
+    curves = []
+    for way, inside, key, label in (
+        ("standard", None, "standard", "standard"),
+        (grid.robust_way, ball, ball[0], "robust"),
+    ):
+        means = [mean.value for mean in grid.curve(way, inside)]
+        rerun = [
+            counted(
+                mine[name_of(way, inside, n, seed)].values["standard"]
+            ).value
+            for n in grid.sweep.sizes
+        ]
+        curves += [
+            plots.Curve(
+                key, grid.sweep.sizes, means,
+                f"{label}, mean of the records", dashed=True,
+            ),
+            plots.Curve(key, grid.sweep.sizes, rerun, f"{label}, this run"),
+        ]  # fmt: skip
+    return plots.lines(
+        curves, x_scale="log", x_label=SIZES,
+        y_label="standard accuracy, per cent",
+    )  # fmt: skip
 
 
 def rivals(grid: SizeGrid) -> Figure:

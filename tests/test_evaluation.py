@@ -922,14 +922,35 @@ def test_no_bar_is_shown_unless_asked_for(monkeypatch):
     assert Shown.made[0].settings["disable"] is True
 
 
-def test_images_on_the_border_of_two_classes_do_not_stand():
+def test_images_on_the_border_of_two_classes_do_not_stand(monkeypatch):
     class Tied(nn.Module):
         def forward(self, x):
             return 0 * x.flatten(1)[:, :2]  # a gradient, and no winner
 
     x, y = torch.rand(6, 1, 2, 2), torch.arange(6) % 2
-    found = robust_accuracy(Tied().eval(), x, y, eps=0.1)
-    assert found.count.correct == 0 and not found.correct.any()
+    monkeypatch.setattr(evaluation, "gradient_checks", None)  # none to check
+    for protocol in ("quick", "strong"):
+        found = robust_accuracy(
+            Tied().eval(), x, y, eps=0.1, protocol=protocol
+        )
+        assert found.count.correct == 0 and not found.correct.any()
+
+
+def test_a_bar_does_not_count_images_on_the_border(monkeypatch):
+    class Half(nn.Module):
+        def forward(self, x):
+            bright = (x.flatten(1).mean(dim=1) - 0.5).relu()
+            return torch.stack([100 * bright, 0 * bright], dim=1)
+
+    Shown.made = []
+    monkeypatch.setattr(evaluation, "tqdm", Shown)
+    x = torch.full((4, 1, 2, 2), 0.9)
+    x[2:] = 0.1
+    robust_accuracy(
+        Half().eval(), x, torch.zeros(4, dtype=torch.long), eps=0.01,
+        protocol=plain_pgd("ce", steps=2),
+    )  # fmt: skip
+    assert {told["standing"] for _, told in Shown.made[0].seen} == {2}
 
 
 def test_without_a_generator_chance_begins_at_zero():

@@ -28,14 +28,21 @@ def test_states_are_read():
     }
 
 
-def test_a_survivor_is_explained_by_its_new_line_only():
+KNOWN = {"the same": {"toy.x__f": ["return a <= 1"]}}
+
+
+def test_a_survivor_is_explained_by_its_function_and_new_line():
     change = mutants.changed(SHOWN)
     assert change == ["- return a < 1", "+ return a <= 1"]
-    assert mutants.explained(change, {"the same": ["return a <= 1"]}) == (
-        "the same"
-    )
-    assert mutants.explained(change, {"no": ["return a < 1"]}) is None
-    assert mutants.explained(change, {}) is None
+    name = "lib.toy.x__f__mutmut_2"
+    assert mutants.explained(name, change, KNOWN) == "the same"
+    for other in (
+        {"the old line": {"toy.x__f": ["return a < 1"]}},
+        {"another function": {"toy.x__g": ["return a <= 1"]}},
+        {"another module": {"attacks.x__f": ["return a <= 1"]}},
+        {},
+    ):
+        assert mutants.explained(name, change, other) is None
 
 
 def test_one_survivor_without_a_reason_fails(monkeypatch, tmp_path, capsys):
@@ -51,7 +58,7 @@ def test_one_survivor_without_a_reason_fails(monkeypatch, tmp_path, capsys):
         "show": SHOWN,
     }
     monkeypatch.setattr(mutants, "_told", lambda what, *_: told[what])
-    reasons.write_text(json.dumps({"the same": ["return a <= 1"]}), "utf-8")
+    reasons.write_text(json.dumps(KNOWN), "utf-8")
     assert mutants.main() == 0
     assert "18 of 19 changes noticed (94.7%); 0 others" in (
         capsys.readouterr().out
@@ -59,7 +66,7 @@ def test_one_survivor_without_a_reason_fails(monkeypatch, tmp_path, capsys):
     reasons.write_text("{}", "utf-8")
     assert mutants.main() == 1
     assert "NO REASON GIVEN" in capsys.readouterr().out
-    reasons.write_text(json.dumps({"the same": ["return a <= 1"]}), "utf-8")
-    told["results"] += "lib.toy.x__f__mutmut_3: survived\n" * 1
+    reasons.write_text(json.dumps(KNOWN), "utf-8")
+    told["results"] += "lib.toy.x__f__mutmut_3: survived\n"
     told["results"] += "lib.toy.x__f__mutmut_4: timeout\n"
     assert mutants.main() == 1  # 18 of 21 are fewer than nine in ten

@@ -631,6 +631,21 @@ def test_accuracy_against_eps_begins_at_standard_training():
         assert panel.get_xlabel() == "eps in training, of 255"
 
 
+def test_one_seed_is_drawn_beside_the_mean():
+    grid = made_up({30: 4, 100: -2})
+    ball = ("l2", 1.5)
+    panel = size_plots.one_curve(grid, grid.records, ball, 2).axes[0]
+    lines = {line.get_label(): list(line.get_ydata()) for line in panel.lines}
+    assert list(lines) == [
+        "standard, mean of the records", "standard, this run",
+        "robust, mean of the records", "robust, this run",
+    ]  # fmt: skip
+    # seed 2 is one point above the mean of standard training
+    assert lines["standard, this run"] == pytest.approx([52, 82])
+    assert lines["standard, mean of the records"] == pytest.approx([51, 81])
+    assert lines["robust, this run"] == pytest.approx([56, 80])
+
+
 def test_predictions_are_told_and_noise_is_undecided():
     asked = {
         "few": ("pgd", "standard", gap(0.05, 0.01)),

@@ -36,7 +36,7 @@ def main() -> int:
     without = []
     for name in sorted(n for n, s in states.items() if s != "killed"):
         change = changed(_told("show", name))
-        reason = explained(change, reasons)
+        reason = explained(name, change, reasons)
         print(f"\n{name}: {states[name]}, {reason or 'NO REASON GIVEN'}")
         print("\n".join(f"    {line}" for line in change))
         if reason is None:
@@ -64,11 +64,18 @@ def changed(shown: str) -> list[str]:
     ]
 
 
-def explained(change: list[str], reasons: dict[str, list[str]]) -> str | None:
-    """The reason under which a changed line is listed, if there is one."""
+def explained(
+    name: str, change: list[str], reasons: dict[str, dict[str, list[str]]]
+) -> str | None:
+    """The reason under which a change of a function is listed, if any.
+
+    ``reasons`` has for each reason the new lines by function, which is
+    named as mutmut does, without ``lib.`` and the number.
+    """
+    function = name.removeprefix("lib.").rpartition("__mutmut_")[0]
     lines = {line[2:] for line in change if line.startswith("+")}
     for reason, known in reasons.items():
-        if lines & set(known):
+        if lines & set(known.get(function, ())):
             return reason
     return None
 
