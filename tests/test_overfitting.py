@@ -197,7 +197,9 @@ def test_training_warns_once_and_notes_every_such_epoch(monkeypatch):
     scripted(monkeypatch, [0.8, 0.0, 0.7, 0.1, 0.0])
     with pytest.warns(UserWarning, match="overfitting at epoch 2") as seen:
         _, history = train(x, y, RECIPE, **OPTIONS)
-    assert len(seen) == 1
+    # torch may warn for the first time in this process as well
+    ours = [each for each in seen if "overfitting" in str(each.message)]
+    assert len(ours) == 1
     flags = [row["catastrophic"] for row in history]
     assert flags == [False, True, False, True, True]
 
