@@ -50,6 +50,20 @@ class SizePoint:
 
 
 @dataclass(frozen=True)
+class Longer:
+    """Networks of ``n`` training images with ``times`` as many epochs."""
+
+    n: int
+    times: int
+    seeds: int = 1
+
+    @property
+    def word(self) -> str:
+        """Such as ``"twice"``; it begins the names of their records."""
+        return {2: "twice", 4: "fourfold", 8: "eightfold"}[self.times]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """All models of one data set at one preset.
 
@@ -59,9 +73,9 @@ class Sweep:
     norm; ``rivals`` the other ways to augment that are compared in the balls
     ``rival`` at ``rival_sizes``. With ``half_seeds`` half-half training is
     added at the largest size, where everything is attacked with ``WEAK`` and
-    with ``claim`` too, for Table 4. At ``twice`` (sizes) standard training
-    and the largest eps of each norm are trained once more with twice the
-    epochs, to see what that changes.
+    with ``claim`` too, for Table 4. Each of ``longer`` trains standard
+    networks and those of the largest eps of each norm once more, for longer,
+    to see what that changes.
     """
 
     recipe: Recipe
@@ -79,7 +93,7 @@ class Sweep:
     rival_sizes: tuple[int, ...] = ()
     rivals: tuple[str, ...] = ("shift", "random", "fgsm")
     claim: str = "strong"
-    twice: tuple[int, ...] = ()
+    longer: tuple[Longer, ...] = ()
 
     @property
     def balls(self) -> tuple[tuple[str, float], ...]:
@@ -126,14 +140,15 @@ def points(sweep: Sweep) -> Iterator[tuple[str, SizePoint]]:
                         name_of(way, ball, n, seed),
                         _point(sweep, n, seed, ball, changes),
                     )
-    for n in sweep.twice:
-        longer = {"epochs": 2 * sized(sweep, n).epochs}
-        for way, ball in extremes(sweep):
-            changes = longer | _robust_recipe(ball)
-            yield (
-                name_of(f"twice-{way}", ball, n, 0),
-                _point(sweep, n, 0, ball, changes),
-            )
+    for longer in sweep.longer:
+        n, epochs = longer.n, longer.times * sized(sweep, longer.n).epochs
+        for seed in range(longer.seeds):
+            for way, ball in extremes(sweep):
+                changes = {"epochs": epochs} | _robust_recipe(ball)
+                yield (
+                    name_of(f"{longer.word}-{way}", ball, n, seed),
+                    _point(sweep, n, seed, ball, changes),
+                )
 
 
 def curve(
@@ -338,7 +353,7 @@ MNIST_SWEEPS = {
         sizes=(30, 100), eps={"l2": (1.5,), "linf": (0.3,)}, seeds=2,
         half_seeds=1, updates=15, n_test=100, n_attacked=10,
         rival=(("l2", 1.5),), rival_sizes=(30, 100), claim="quick",
-        twice=(30,),
+        longer=(Longer(30, 2),),
     ),
     "full": Sweep(
         _MNIST, "mnist",
@@ -346,7 +361,10 @@ MNIST_SWEEPS = {
         eps=_MNIST_EPS, seeds=5, half_seeds=3, updates=960,
         rival=(("l2", 1.5), ("linf", 0.3)),
         rival_sizes=(100, 1_000, 10_000, 60_000),
-        twice=(3_000, 60_000),
+        longer=(
+            Longer(3_000, 2), Longer(60_000, 2), Longer(60_000, 4, seeds=3),
+            Longer(60_000, 8),
+        ),
     ),
 }  # fmt: skip
 # One step per update (Wong et al., 2020) is what two CPU cores could pay for.
@@ -359,7 +377,7 @@ CIFAR10_SWEEPS = {
         replace(_CIFAR, epochs=1, precision="float32"), "cifar10",
         sizes=(20, 60), eps={"l2": (80 / 255,), "linf": (8 / 255,)},
         seeds=1, half_seeds=1, updates=4, n_test=50, n_attacked=6,
-        claim="quick", twice=(60,),
+        claim="quick", longer=(Longer(60, 2), Longer(60, 4)),
     ),
     "full": Sweep(
         _CIFAR, "cifar10",
@@ -369,7 +387,11 @@ CIFAR10_SWEEPS = {
             "linf": (2 / 255, 4 / 255, 8 / 255),
         },
         seeds=3, half_seeds=3, updates=3_910, most_epochs=200,
-        n_test=10_000, n_attacked=500, least_batch=64, twice=(50_000,),
+        n_test=10_000, n_attacked=500, least_batch=64,
+        longer=(
+            Longer(10_000, 4), Longer(50_000, 2), Longer(50_000, 4, seeds=3),
+            Longer(50_000, 8),
+        ),
     ),
 }  # fmt: skip
 # by the folder of their records
