@@ -336,6 +336,10 @@ NOISY_POINTS = {
         _COLOUR, attacks=(),
         recipe=replace(_COLOUR.recipe, method="gaussian", eps=0.25),
     ),
+    "imagenette64-0.25-seed0": replace(
+        _PHOTO, attacks=(),
+        recipe=replace(_PHOTO.recipe, method="gaussian", eps=0.25),
+    ),
 }  # fmt: skip
 
 

@@ -51,6 +51,10 @@ MASKING = {
         "cifar10", large.LARGE["cifar10"].trained,
         (("linf", 8 / 255), ("l2", 80 / 255)), n=100,
     ),
+    "imagenette64": Masking(
+        "imagenette64", large.LARGE["imagenette64"].trained,
+        (("linf", 4 / 255), ("l2", 1.0)), n=100,
+    ),
 }  # fmt: skip
 
 

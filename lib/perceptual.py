@@ -39,10 +39,10 @@ class Distances:
 
 DISTANCES = {
     name: Distances(
-        name, whole.trained, dict(whole.judges)["robust"], whole.eps
+        name, whole.trained, dict(whole.judges)["robust"], whole.eps,
+        steps=whole.steps,
     )
     for name, whole in large.LARGE.items()
-    if name != "imagenette64"  # not measured there
 }
 
 

@@ -355,38 +355,61 @@ def fitted(grid: SizeGrid) -> Html:
     )
 
 
-def doubled(grid: SizeGrid) -> Html:
-    """What twice the epochs change in standard accuracy."""
+def patience(grid: SizeGrid) -> Html:
+    """The gain of robust training after more and more epochs."""
+    ladder = grid.sweep.longer
+    more = sorted({each.times for each in ladder})
+    rows = []
+    for n in sorted({each.n for each in ladder}):
+        steps = {each.times: each for each in ladder if each.n == n}
+        for _, ball in sizes.extremes(grid.sweep):
+            if ball is None:
+                continue
+            rows.append(
+                [
+                    f"{n:,}", called(ball, grid.sweep.dataset),
+                    grid.gain(grid.robust_way, ball, n).per_cent(1),
+                ]
+                + [
+                    grid.gain_after(steps[times], ball).per_cent(1)
+                    if times in steps else ""
+                    for times in more
+                ]
+            )  # fmt: skip
+    several = [
+        f"{each.times} × at {each.n:,}: {each.seeds} seeds; "
+        for each in ladder if each.seeds > 1
+    ]  # fmt: skip
     return page.table(
-        [
-            [
-                way if ball is None
-                else f"{way}, {called(ball, grid.sweep.dataset)}",
-                f"{n:,}", gap.per_cent(),
-            ]
-            for way, ball, n, gap in grid.doubled()
-        ],
-        numbers=(1, 2),
-        header=["training", "images", "change by twice the epochs, points"],
-        caption="What twice the budget changes in standard accuracy, seed "
-        "0; the interval covers the test images, not other seeds.",
-    )  # fmt: skip
+        rows,
+        numbers=(0, *range(2, 3 + len(more))),
+        header=["images", "ball", "the sweep", *(f"{k} ×" for k in more)],
+        caption="Gain of robust over standard training, points, with the "
+        f"epochs of the sweep ({over(grid)}) and with multiples of them. "
+        f"{''.join(several).capitalize()}the rest: seed 0, its interval "
+        "covers the test images, not other seeds.",
+    )
 
 
-def gain_at_twice(grid: SizeGrid) -> str:
-    """The gain at the last size of ``twice`` by once and twice the epochs."""
-    n = grid.sweep.twice[-1]
-    told = []
-    for _, ball in sizes.extremes(grid.sweep):
-        if ball is None:
-            continue
-        once = grid.gain(grid.robust_way, ball, n, seed=0)
-        told.append(
-            f"{called(ball, grid.sweep.dataset)} at {n:,} images, seed 0: "
-            f"gain {once.per_cent()} points, with twice the epochs "
-            f"{grid.gain_at_twice(ball, n).per_cent()}."
-        )
-    return " ".join(told)
+def added(grid: SizeGrid) -> str:
+    """What the longest training at the last size adds, seed by seed."""
+    n = max(each.n for each in grid.sweep.longer)
+    longest = max(
+        (each for each in grid.sweep.longer if each.n == n),
+        key=lambda each: each.times,
+    )
+    epochs = sizes.sized(grid.sweep, n).epochs
+    told = [
+        f"{'standard' if ball is None else called(ball, grid.sweep.dataset)} "
+        f"{grid.added(longest, way, ball).per_cent()}"
+        for way, ball in sizes.extremes(grid.sweep)
+    ]
+    seeds = f"{longest.seeds} seeds" if longest.seeds > 1 else "seed 0"
+    return (
+        f"With {n:,} images and {longest.times * epochs} epochs instead of "
+        f"{epochs}, points added to standard accuracy ({seeds}): "
+        f"{', '.join(told)}."
+    )
 
 
 def _table4(

@@ -12,7 +12,7 @@ from . import confusion, paper, plots, stats
 from .readings import counted
 from .results import Record
 from .size_readings import Ball, SizeGrid
-from .sizes import name_of
+from .sizes import extremes, name_of, sized
 from .stats import Mean
 
 _MARKS = ("^", "s", "D", "v")
@@ -125,6 +125,41 @@ def against_eps(grid: SizeGrid) -> Figure:
             if panel is panels[0] else "",
             title=f"{plots.NORM_NAMES[norm]} training",
         )  # fmt: skip
+    plots.legend_above(fig, *panels)
+    return fig
+
+
+def patience(grid: SizeGrid) -> Figure:
+    """Standard accuracy against epochs, seed 0: a panel for each size."""
+    ladder = grid.sweep.longer
+    counts = sorted({each.n for each in ladder})
+    fig, panels = plots.axes(len(counts), width=7.2, share_y=True)
+    for panel, n in zip(panels, counts, strict=True):
+        steps = sorted(
+            (each for each in ladder if each.n == n),
+            key=lambda each: each.times,
+        )
+        epochs = [
+            times * sized(grid.sweep, n).epochs
+            for times in (1, *(each.times for each in steps))
+        ]
+        curves = [
+            plots.Curve(
+                "standard" if ball is None else ball[0], epochs,
+                [grid.standard(way, ball, n)[0].value]
+                + [grid.after(each, way, ball)[0].value for each in steps],
+                "standard" if ball is None
+                else called(ball, grid.sweep.dataset),
+            )
+            for way, ball in extremes(grid.sweep)
+        ]  # fmt: skip
+        plots.lines(
+            curves, ax=panel, x_scale="log", x_label="epochs (log scale)",
+            y_label="standard accuracy, per cent" if n == counts[0] else "",
+            title=f"{n:,} training images", legend=False,
+        )  # fmt: skip
+        panel.set_xticks(epochs, [str(each) for each in epochs])
+        panel.minorticks_off()
     plots.legend_above(fig, *panels)
     return fig
 

@@ -12,7 +12,7 @@ from . import results, runs, sizes, stats
 from .evaluation import Accuracy
 from .readings import counted
 from .results import Record
-from .sizes import Sweep, name_of
+from .sizes import Longer, Sweep, name_of
 from .stats import Mean
 
 Ball = tuple[str, float]
@@ -207,31 +207,31 @@ class SizeGrid:
         way = self.robust_way if ball else "standard"
         return self.at(way, ball, n)[0].values["errors"]
 
-    def doubled(self) -> list[tuple[str, Ball | None, int, Mean]]:
-        """What twice the epochs change in standard accuracy, seed 0.
+    def after(
+        self, longer: Longer, way: str, ball: Ball | None
+    ) -> list[Accuracy]:
+        """Standard accuracy after a longer training, seed by seed."""
+        return [
+            counted(
+                self.records[
+                    name_of(f"{longer.word}-{way}", ball, longer.n, seed)
+                ].values["standard"]
+            )
+            for seed in range(longer.seeds)
+        ]
 
-        A row for each model trained again: way, ball, size, difference.
-        """
-        rows = []
-        for n in self.sweep.twice:
-            for way, ball in sizes.extremes(self.sweep):
-                longer = self.records[name_of(f"twice-{way}", ball, n, 0)]
-                gap = stats.paired(
-                    [counted(longer.values["standard"])],
-                    self.standard(way, ball, n)[:1],
-                )
-                rows.append((way, ball, n, gap))
-        return rows
-
-    def gain_at_twice(self, ball: Ball, n: int) -> Mean:
-        """:meth:`gain` where both have trained twice as long, seed 0."""
-        robust, plain = (
-            self.records[name_of(f"twice-{way}", inside, n, 0)]
-            for way, inside in ((self.robust_way, ball), ("standard", None))
-        )
+    def gain_after(self, longer: Longer, ball: Ball) -> Mean:
+        """:meth:`gain` where both networks have trained for longer."""
         return stats.paired(
-            [counted(robust.values["standard"])],
-            [counted(plain.values["standard"])],
+            self.after(longer, self.robust_way, ball),
+            self.after(longer, "standard", None),
+        )
+
+    def added(self, longer: Longer, way: str, ball: Ball | None) -> Mean:
+        """What the longer training adds to standard accuracy, paired."""
+        return stats.paired(
+            self.after(longer, way, ball),
+            self.standard(way, ball, longer.n)[: longer.seeds],
         )
 
     def fit(self, way: str, ball: Ball | None, n: int) -> float:

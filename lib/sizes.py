@@ -353,7 +353,7 @@ MNIST_SWEEPS = {
         sizes=(30, 100), eps={"l2": (1.5,), "linf": (0.3,)}, seeds=2,
         half_seeds=1, updates=15, n_test=100, n_attacked=10,
         rival=(("l2", 1.5),), rival_sizes=(30, 100), claim="quick",
-        longer=(Longer(30, 2),),
+        longer=(Longer(30, 2), Longer(100, 2)),
     ),
     "full": Sweep(
         _MNIST, "mnist",

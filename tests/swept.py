@@ -21,7 +21,7 @@ def made_up(gain, seeds=3, robust=None):
         way = name.split("-")[0]
         if way == "pgd":
             correct += round(10 * gain[n]) + seed % 2
-        elif way == "twice":
+        elif "fold" in way or way == "twice":
             correct += 20
         count = (robust or {30: 50, 100: 700})[n]
         rows = [

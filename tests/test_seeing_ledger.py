@@ -90,9 +90,9 @@ def test_c24_has_a_word_for_each_sign_of_masking(give, broken, sign):
     ours, held, chapter = seeing_ledger.gradients_lead()
     assert chapter == "large-perturbations"
     if not sign:
-        assert held is True and ours.endswith("6 of 6 networks")
+        assert held is True and ours.endswith("9 of 9 networks")
         return
-    assert held == "partly" and "5 of 6 networks" in ours
+    assert held == "partly" and "8 of 9 networks" in ours
     assert f"mnist linf network, {sign}" in ours
 
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 from swept import made_up, photographs
 
-from lib import page, size_pages, stats
+from lib import page, size_pages, size_plots, sizes, stats
+from lib.results import Record
 from lib.size_readings import SizeGrid
+from lib.sizes import Longer
 from lib.stats import Mean
 
 TURN = {30: 4, 100: -2}
@@ -176,15 +178,66 @@ def test_the_weak_attack_s_surplus_is_in_points(table_4):
         )
 
 
-def test_what_twice_the_epochs_do():
-    grid = made_up({30: 4, 100: -2})
-    _, rows = cells(size_pages.doubled(grid))
-    assert [row[0] for row in rows[1:]] == [
-        "standard", "pgd, l2 1.5", "pgd, l∞ 0.3",
+def with_longer(grid, *longer):
+    """The grid with other longer trainings: 2 points each for all, 1 robust.
+
+    So each multiple adds 2 points to standard networks and 3 to robust ones.
+    """
+    sweep, records = replace(grid.sweep, longer=longer), dict(grid.records)
+    for each in longer:
+        for way, ball in sizes.extremes(sweep):
+            for seed in range(each.seeds):
+                once = records[sizes.name_of(way, ball, each.n, seed)]
+                more = each.times * (20 if ball is None else 30)
+                count = once.values["standard"]["correct"] + more
+                values = {"standard": {"correct": count, "total": 1000}}
+                name = sizes.name_of(
+                    f"{each.word}-{way}", ball, each.n, seed
+                )
+                records[name] = Record(name, {}, values, {})
+    return SizeGrid(sweep, records)
+
+
+@pytest.fixture
+def ladder():
+    return with_longer(
+        made_up({30: 4, 100: -2}, seeds=3), Longer(30, 2),
+        Longer(100, 2), Longer(100, 4, seeds=3), Longer(100, 8),
+    )  # fmt: skip
+
+
+def test_the_gain_after_more_epochs(ladder):
+    caption, rows = cells(size_pages.patience(ladder))
+    assert rows[0] == ["images", "ball", "the sweep", "2 ×", "4 ×", "8 ×"]
+    assert [row[:2] for row in rows[1:]] == [
+        ["30", "l2 1.5"], ["30", "l∞ 0.3"],
+        ["100", "l2 1.5"], ["100", "l∞ 0.3"],
     ]  # fmt: skip
-    said = size_pages.gain_at_twice(grid)
-    assert said.count("with twice the epochs 0.00 [") == 2
-    assert "l2 1.5 at 30 images, seed 0: gain 4.00 [" in said
+    few, full = rows[1], rows[3]
+    assert [cell.split(" [")[0] for cell in few[3:]] == ["6.0", "", ""]
+    gains = [cell.split(" [")[0] for cell in full[3:]]
+    assert gains == ["0.0", "2.0", "6.0"]
+    assert "4 × at 100: 3 seeds; the rest: seed 0" in caption
+
+
+def test_what_the_longest_training_adds(ladder):
+    said = size_pages.added(ladder)
+    assert said.startswith("With 100 images and 64 epochs instead of 8, ")
+    assert "(seed 0): standard 16.00 [" in said
+    assert ", l2 1.5 24.00 [" in said
+
+
+def test_epochs_are_the_axis_of_patience(ladder):
+    fig = size_plots.patience(ladder)
+    few, full = fig.axes
+    assert (few.get_title(), full.get_title()) == (
+        "30 training images", "100 training images",
+    )  # fmt: skip
+    assert [list(line.get_xdata()) for line in full.lines] == [
+        [8, 16, 32, 64]
+    ] * 3
+    plain = full.lines[0].get_ydata()
+    assert list(plain - plain[0]) == pytest.approx([0, 4, 8, 16])
 
 
 def test_the_fit_is_that_of_the_last_epoch():

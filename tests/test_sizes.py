@@ -56,7 +56,7 @@ def test_the_budget_depends_on_the_size_alone(sweep):
     by_size = {}
     for name, point in sizes.points(sweep):
         recipe = point.recipe
-        if name.startswith("twice"):
+        if name.startswith(("twice", "fourfold", "eightfold")):
             continue
         spent = recipe.epochs, recipe.batch_size, recipe.lr
         assert by_size.setdefault(point.n_train, spent) == spent, name
@@ -140,14 +140,20 @@ def test_rivals_change_the_recipe_as_they_are_called():
     assert recipe("pgd", ball).steps == SWEEP.recipe.steps
 
 
-def test_twice_doubles_the_epochs_and_nothing_else():
-    found = dict(sizes.points(SWEEP))
-    twice = [name for name in found if name.startswith("twice-")]
-    assert len(twice) == 3 * len(SWEEP.twice)
-    for name in twice:
-        once = found[name.removeprefix("twice-")]
-        longer = replace(once.recipe, epochs=2 * once.recipe.epochs)
-        assert found[name] == replace(once, recipe=longer)
+@pytest.mark.parametrize("sweep", SETTINGS)
+def test_a_longer_training_has_more_epochs_and_is_else_the_same(sweep):
+    found = dict(sizes.points(sweep))
+    for longer in sweep.longer:
+        names = [
+            name for name in found
+            if name.startswith(f"{longer.word}-") and f"-n{longer.n}-" in name
+        ]  # fmt: skip
+        assert len(names) == 3 * longer.seeds
+        for name in names:
+            once = found[name.removeprefix(f"{longer.word}-")]
+            epochs = longer.times * once.recipe.epochs
+            changed = replace(once.recipe, epochs=epochs)
+            assert found[name] == replace(once, recipe=changed)
 
 
 def test_a_curve_is_made_of_points_of_the_sweep():
@@ -237,13 +243,14 @@ def test_readings_are_those_of_the_records():
     assert cost["passes"] == 15 * cost["models"]
     assert cost["cpu_hours"] == pytest.approx(cost["models"] / 100)
     assert grid.spent("pgd", ball, 30) == {"passes": 15, "cpu_seconds": 12}
-    for way, inside, n, gap in grid.doubled():
-        assert n == 30 and way in ("standard", "pgd")
-        expected = 0.02 if way == "standard" else 0.02 - 0.04
+    twice, _ = TINY.longer
+    for way, inside in sizes.extremes(TINY):
+        expected = 0.02 if inside is None else 0.02 - 0.04
+        gap = grid.added(twice, way, inside)
         assert gap.value == pytest.approx(expected), inside
     longer = grid.records["twice-pgd-l2-1.5-n30-seed0"]
     longer.values["standard"] = {"correct": 527, "total": 1000}
-    assert grid.gain_at_twice(ball, 30).value == pytest.approx(0.007)
+    assert grid.gain_after(twice, ball).value == pytest.approx(0.007)
 
 
 @pytest.mark.parametrize(
