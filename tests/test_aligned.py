@@ -63,6 +63,7 @@ def test_noisy_networks_are_trained_like_the_standard_ones():
             "standard-seed0"
         ],
         "cifar10": experiments.CIFAR10_POINTS["standard-seed0"],
+        "imagenette64": experiments.IMAGENETTE_POINTS["standard-seed0"],
     }
     for name, point in experiments.NOISY_POINTS.items():
         dataset, sigma, _ = name.split("-")
