@@ -96,5 +96,5 @@ def gallery(record: Record, name: str) -> page.Html:
         caption=f"{NAMES[name]}: the gradient of a network that has met noise "
         "and no adversary follows the object like that of the l2-trained "
         "one. Averaging a standard network's gradient over the same noise "
-        "does not do it.",
+        f"does {'none' if name == 'mnist' else 'only a part'} of it.",
     )  # fmt: skip

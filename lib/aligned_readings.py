@@ -24,7 +24,7 @@ STATUS = {
 }  # fmt: skip
 JUDGES = {
     "standard": "standard judge", "robust": "robust judge",
-    "neighbours": "nearest images",
+    "neighbours": "neighbours",
 }  # fmt: skip
 
 
@@ -62,8 +62,8 @@ class Gap:
         return abs(self.value) > self.margin
 
     def points(self) -> str:
-        """In percentage points, such as ``+38 ± 6``."""
-        return f"{round(100 * self.value):+d} ± {100 * self.margin:.0f}"
+        """In percentage points, such as ``+38.2 ± 6.0``."""
+        return f"{100 * self.value:+.1f} ± {100 * self.margin:.1f}"
 
     def __str__(self) -> str:
         return f"{self.value:+.3f} ± {self.margin:.3f}"
@@ -130,12 +130,12 @@ def effects(
             }, share=False)
         )  # fmt: skip
     for claim, part, count, words in (
-        ("C23", "verdicts", "agrees", "sees the new class"),
-        ("C25", "interpolation", "rises", "is led there on the line"),
+        ("C23", "verdicts", "agrees", "new class seen by"),
+        ("C25", "interpolation", "rises", "line arrives, by"),
     ):
         for name in large:
             found += [
-                Effect(claim, NAMES[name], f"{title} {words}", gaps)
+                Effect(claim, NAMES[name], f"{words} {title}", gaps)
                 for title, gaps in _by_judges(
                     large[name].values[part], drawn[name].values[part],
                     count, aligned.SHOWN[name],

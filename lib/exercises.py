@@ -247,10 +247,12 @@ def see_through(
         return Verdict(
             False,
             f"The outputs are right, but PGD at eps = {eps} still leaves "
-            f"{left:.0%} of {before:.0%} standing: the gradient is blind. "
+            f"{100 * left:.0f} % standing of the {100 * before:.0f} % right "
+            "before: the gradient is blind. "
             "Let it flow around the rounding.",
         )
     return Verdict(
         True,
-        f"PGD leaves {left:.0%} of {before:.0%}: there was no robustness.",
+        f"PGD leaves {100 * left:.0f} % standing of the {100 * before:.0f} % "
+        "right before: there was no robustness.",
     )

@@ -47,7 +47,7 @@ class Sentence:
     markdown: str
 
     def _repr_markdown_(self) -> str:
-        return self.markdown
+        return _typeset(self.markdown)
 
     def __repr__(self) -> str:
         return self.markdown
@@ -200,8 +200,14 @@ class Verdict:
 # --- inside ---------------------------------------------------------------
 
 
+def _typeset(text: str) -> str:
+    """Minus signs for hyphens before numbers, "5 %" for "5%", unbroken."""
+    text = re.sub(r"(?<![\w.)\]}-])(?<!\]\()-(?=\.?\d)", "−", text)
+    return re.sub(r"(?<=\d) ?%(?!\w)", "\N{NO-BREAK SPACE}%", text)
+
+
 def _escape(value: object) -> str:
-    return html.escape(str(value))
+    return html.escape(_typeset(str(value)))
 
 
 def _require_words(what: str, alt: str, caption: str) -> None:

@@ -136,9 +136,9 @@ def choices(
         letter = _LETTERS[place]
         fields += _words_field(k, each, place)
         right = _marked(each.right.removesuffix("."))
-        told += (f"<li>{letter}, {right}. {_marked(each.why)} "
+        told += (f"<li>{letter}: {right}. {_marked(each.why)} "
                  f"{_read(each)}</li>")  # fmt: skip
-        plain.append(f"{k + 1}: {letter}, {each.right}")
+        plain.append(f"{k + 1} {letter}: {each.right}")
     book = {"answers": places, "passed": passed, "missed": missed}
     form = _form(title, fields, f"<ol>{told}</ol>", book)
     return Html(

@@ -47,7 +47,7 @@ def budget(sweep: sizes.Sweep) -> Html:
         header=["training images", "epochs", "batch", "peak rate"],
         caption="The budget at each size, the same for every eps: about "
         f"{sweep.updates:,} updates"
-        + (f", or {sweep.most_epochs} epochs" if cut else " or more")
+        + (f", or {sweep.most_epochs} epochs if these are fewer" if cut else "")
         + f". Network {sweep.recipe.model}, "
         + (f"{steps} PGD steps" if steps > 1 else "one step (FGSM)")
         + f", {sweep.seeds} seed{'s' * (sweep.seeds > 1)}.",
@@ -67,7 +67,7 @@ def cost(grid: SizeGrid) -> str:
         f"{total['models']} networks, {told} "
         f"passes of an image, {total['cpu_hours']:.2g} hours of processor "
         f"time on {made.environment['device']}; data: "
-        f"{made.data['source']}."
+        f"{made.data['source'].removesuffix(' from BOOK_DATA')}."
     )
 
 
@@ -89,7 +89,8 @@ def spent(grid: SizeGrid) -> Html:
         rows,
         numbers=range(5),
         header=[
-            "n", "passes, standard", "robust", "seconds, standard", "robust",
+            "training images", "passes: standard", "passes: robust",
+            "seconds: standard", "seconds: robust",
         ],
         caption="What training one network took (claim C1): passes of an "
         "image, forwards and backwards, in millions, and processor seconds "
@@ -112,8 +113,8 @@ def gains(grid: SizeGrid) -> Html:
         numbers=range(len(sweep.balls) + 1),
         header=["n"] + [called(ball, sweep.dataset) for ball in sweep.balls],
         caption="Gain of robust over standard training in standard "
-        "accuracy, points. In brackets: + the 95 % interval lies above 0, "
-        f"− below, 0 it holds 0 ({over(grid)}).",
+        "accuracy, points, with n training images. In brackets, where the "
+        f"interval lies ({over(grid)}): + above 0, − below, 0 around it.",
     )
 
 
@@ -132,7 +133,7 @@ def crossings(grid: SizeGrid) -> Html:
         rows,
         numbers=range(1, 6),
         header=[
-            "eps", "zero at n", "95 % interval", "cross", "still gain",
+            "ball", "zero at n", "95 % interval", "cross", "still gain",
             "never gain",
         ],
         caption="The size of the training set at which robust training "
@@ -151,12 +152,19 @@ def help_and_harm(grid: SizeGrid, norm: str) -> str:
         if gap.low > 0
     ]
     harm = "is" if gaps[-1].high < 0 else "is not"
-    where = f"n = {', '.join(helps)}" if helps else "no size"
+    where = _listed(helps) if helps else "no size"
     return (
-        f"{called(ball, grid.sweep.dataset)}: help beyond noise at {where}; "
-        f"harm at the full size {harm} "
+        f"{called(ball, grid.sweep.dataset)}: help beyond noise at {where}"
+        + f" {IMAGES[grid.sweep.dataset]}" * bool(helps)
+        + f"; harm at the full size {harm} "
         f"beyond noise ({gaps[-1].per_cent()} points)."
     )
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Such as ``300, 1,000 and 3,000``."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def missing(grid: SizeGrid) -> Html:
@@ -173,8 +181,9 @@ def missing(grid: SizeGrid) -> Html:
             for ball in sweep.balls
         ],
         numbers=range(1, len(sweep.sizes)),
-        header=["eps"] + [f"n = {n:,}" for n in below],
-        caption="How many points short of its value with all the data: robust "
+        header=["ball", *(f"{n:,}" for n in below)],
+        caption="How many points short of its value with all the data, by "
+        f"number of training {IMAGES[sweep.dataset]}: robust "
         "accuracy of robust training / standard accuracy of standard "
         "training.",
     )
@@ -224,10 +233,11 @@ def missing_more(grid: SizeGrid) -> str:
         if robust.value <= plain.value
     ]
     return (
-        f"Robust accuracy lacks more than standard accuracy at "
-        f"{len(gaps) - len(less)} of {len(gaps)} pairs of ball and size"
+        "In points, robust accuracy is further from its full-data value than "
+        f"standard accuracy at {len(gaps) - len(less)} of {len(gaps)} pairs "
+        "of ball and size"
         + (
-            f"; it lacks less in {', '.join(less)}."
+            f"; it is not in {_listed(less)}."
             if 0 < len(less) <= NAMED
             else "."
         )
@@ -266,10 +276,10 @@ def drops(grid: SizeGrid) -> str:
         ours = grid.gain(grid.robust_way, ball, grid.sweep.sizes[-1])
         theirs = row.standard_robust - row.standard_standard
         told.append(
-            f"{called(ball, grid.sweep.dataset)}: {ours.per_cent()} points, "
-            f"the paper's {theirs:.2f} {paper.RECALLED}"
+            f"by {ours.per_cent()} points in {called(ball, grid.sweep.dataset)}"
+            f" (the paper's: by {theirs:.2f} {paper.RECALLED})"
         )
-    return "; ".join(told) + "."
+    return f"Robust training changes standard accuracy {' and '.join(told)}."
 
 
 def table4_standard(grid: SizeGrid) -> Html:
@@ -317,21 +327,17 @@ def table4_robust(grid: SizeGrid) -> Html:
 def weak_leaves(grid: SizeGrid) -> str:
     """By how much the weak attack reads too high, in words."""
     told = []
-    for way, title in (
-        ("standard", "Standard training"), (grid.robust_way, "Robust training")
-    ):  # fmt: skip
-        worst = max(
-            (
-                stats.paired(*_both(grid, way, _own(way, ball), ball))
-                for ball in grid.sweep.balls
-            ),
-            key=lambda gap: gap.value,
-        )
+    for way, title in (("standard", "standard"), (grid.robust_way, "robust")):
+        gaps = {
+            ball: stats.paired(*_both(grid, way, _own(way, ball), ball))
+            for ball in grid.sweep.balls
+        }
+        worst = max(gaps, key=lambda ball: gaps[ball].value)
         told.append(
-            f"{title}: the weak attack leaves up to {worst.per_cent()} "
-            "points too many."
+            f"up to {gaps[worst].per_cent()} points too high on {title} "
+            f"networks (in {called(worst, grid.sweep.dataset)})"
         )
-    return " ".join(told)
+    return f"The weak attack reads {' and '.join(told)}."
 
 
 def fitted(grid: SizeGrid) -> Html:
@@ -350,8 +356,8 @@ def fitted(grid: SizeGrid) -> Html:
         header=["n", "standard"]
         + [called(ball, sweep.dataset) for ball in sweep.balls],
         caption="Per cent of the training images that a network gets right in "
-        "its last epoch, as it is shown them: augmented and, in a ball, "
-        "perturbed.",
+        "its last epoch, in the form in which training shows them (in a "
+        "ball: perturbed).",
     )
 
 
@@ -376,19 +382,24 @@ def patience(grid: SizeGrid) -> Html:
                     for times in more
                 ]
             )  # fmt: skip
-    several = [
-        f"{each.times} × at {each.n:,}: {each.seeds} seeds; "
-        for each in ladder if each.seeds > 1
-    ]  # fmt: skip
     return page.table(
         rows,
         numbers=(0, *range(2, 3 + len(more))),
         header=["images", "ball", "the sweep", *(f"{k} ×" for k in more)],
         caption="Gain of robust over standard training, points, with the "
         f"epochs of the sweep ({over(grid)}) and with multiples of them. "
-        f"{''.join(several).capitalize()}the rest: seed 0, its interval "
-        "covers the test images, not other seeds.",
+        f"{_rest(ladder)}: seed 0, whose interval covers the test images, "
+        "not other seeds.",
     )
+
+
+def _rest(ladder: Sequence[sizes.Longer]) -> str:
+    """Which longer trainings have several seeds, and "the rest"."""
+    several = [
+        f"{each.times} × at {each.n:,}: {each.seeds} seeds"
+        for each in ladder if each.seeds > 1
+    ]  # fmt: skip
+    return "; ".join([*several, "the rest"]) if several else "These"
 
 
 def added(grid: SizeGrid) -> str:

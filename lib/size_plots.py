@@ -21,10 +21,11 @@ ROOM = 2.5  # points above and below the gains
 
 
 def radius(ball: Ball, dataset: str) -> str:
-    """A radius as the data set's pixels suggest: 0.3, or 8/255."""
-    if dataset == "mnist":
-        return f"{ball[1]:g}"
-    return f"{255 * ball[1]:.0f}/255"
+    """A radius as the paper writes it for the data set: 0.3, or 8/255."""
+    norm, eps = ball
+    if dataset == "cifar10" or (dataset != "mnist" and norm == "linf"):
+        return f"{255 * eps:.0f}/255"
+    return f"{eps:g}"
 
 
 def called(ball: Ball, dataset: str) -> str:
@@ -133,7 +134,8 @@ def patience(grid: SizeGrid) -> Figure:
     """Standard accuracy against epochs, seed 0: a panel for each size."""
     ladder = grid.sweep.longer
     counts = sorted({each.n for each in ladder})
-    fig, panels = plots.axes(len(counts), width=7.2, share_y=True)
+    width = 5.8 if len(counts) == 1 else 7.2
+    fig, panels = plots.axes(len(counts), width=width, share_y=True)
     for panel, n in zip(panels, counts, strict=True):
         steps = sorted(
             (each for each in ladder if each.n == n),

@@ -22,8 +22,8 @@ from .sliders_scenes import SCENES, Scene
 
 _HERE = Path(__file__).parent
 _SIZE = (480, 330)
-# plotting area: left, top, width, height
-_BOX: tuple[float, float, float, float] = (66, 12, 400, 262)
+# plotting area: left, top, width, height; half a tick's words fit beside it
+_BOX: tuple[float, float, float, float] = (66, 12, 384, 262)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ FIGURES: dict[str, Figure] = {
         y=("robust accuracy at ε = 2η", "hundred", 4),
         controls=(_P, _M, _d(2.1, 5, 3), _TAU),
         curves=(
-            ("bound", "red dash", "bound of Theorem 2.1"),
+            ("bound", "red pale", "bound of Theorem 2.1"),
             ("linear", "violet dots", "linear rules τ·x1 + z"),
             ("wasteful", "blue thin", "gate, τ below Bayes"),
             ("frontier", "blue", "exact frontier"),

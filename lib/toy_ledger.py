@@ -162,10 +162,11 @@ def _adversarial() -> Finding:
         r["exact_w1"] == 0 and r["loss"] >= 1 - 1e-9 for r in beyond
     )
     return (
-        f"weak weights below {weak:.0e} of w1, w1 within {100 * off:.1f} %"
-        " of the formula; learns nothing for ε_train ≥ 2p-1, so the"
-        f" statement needs ε_train < 2p-1; hinge drops at"
-        f" {v['threshold'] / v['eta']:.2f} η", held, "toy-training",
+        f"weak weights at most {weak:.4f} of w1, w1 within"
+        f" {100 * off:.1f} % of the formula; learns nothing where ε in"
+        " training is 2p-1 or more, so the statement needs ε < 2p-1; hinge"
+        f" drops at {v['threshold'] / v['eta']:.2f} η",
+        held, "toy-training",
     )  # fmt: skip
 
 
@@ -256,11 +257,16 @@ def _noise_digits() -> tuple[str, bool]:
     fall = [robust for (size, _), (_, robust) in mean.items() if size == n]
     most = max(added for size, added in mean if size == n)
     return (
-        f"MNIST: |correlation| within {100 * off:.0f} % of √(2/πn); robust"
+        f"MNIST: |correlation| within {100 * off:.0f} % of √(2/(πn)); robust"
         f" {100 * fall[0]:.1f} % without noise pixels,"
         f" {100 * fall[-1]:.1f} % with {most:,}",
         off < 0.1 and all(a > b for a, b in pairwise(fall)),
     )
+
+
+def _signed(change: stats.Mean) -> str:
+    """A change in points with its interval, a gain with its sign."""
+    return f"{'+' if change.value > 0 else ''}{change.per_cent(1)}"
 
 
 def _weights() -> Finding:
@@ -284,8 +290,8 @@ def _weights() -> Finding:
         f" {max(ratio):.1f} over resamples); weight on weak pixels, at the"
         f" optimum, {100 * values['standard']['weak_share']:.0f} % and"
         f" {100 * values['robust']['weak_share']:.1f} %; change of test"
-        f" accuracy {change['standard'].per_cent(1)} points, of robust"
-        f" accuracy {change['robust_box'].per_cent(1)}",
+        f" accuracy {_signed(change['standard'])} points, of robust"
+        f" accuracy {_signed(change['robust_box'])}",
         min(ratio) >= 2 and max(share) < 0.2
         and change["standard"].high < 0 and change["robust_box"].low > 0,
         "toy-pixels",

@@ -170,7 +170,7 @@ def cloud(
             xlim=x_lim,
             ylim=(-0.02, 1.02),
             xlabel="standard accuracy",
-            ylabel="accuracy under the shift of size 2η",
+            ylabel="accuracy under attack of size 2η",
         )
     fig = plots.figure_of(ax)
     plots.legend_above(fig, ax)

@@ -291,7 +291,7 @@ def test_gaps_of_counts_have_honest_margins():
     assert certain.margin > 0.2
     assert readings.between(Accuracy(0, 0), Accuracy(1, 2)) is None
     assert not readings.Gap(-0.1, 0.2).clear
-    assert readings.Gap(-0.38, 0.061).points() == "-38 ± 6"
+    assert readings.Gap(-0.38, 0.061).points() == "-38.0 ± 6.1"
 
 
 def test_effects_compare_each_network_with_the_standard_one():
@@ -320,7 +320,7 @@ def test_effects_compare_each_network_with_the_standard_one():
     assert [gap.value for gap in second.gaps.values()] == pytest.approx(
         [0.3, 0.5, 0.4]
     )
-    assert second.cells()[1].startswith("+50 ± ")
+    assert second.cells()[1].startswith("+50.0 ± ")
 
 
 # --- exercises and pictures -----------------------------------------------

@@ -164,7 +164,7 @@ def test_a_quiz_in_words_is_folded_and_readable_without_a_script():
         letter = "ABC"[place]
         field = html.split("<fieldset>")[k + 1]
         assert f"{letter}. <code>1</code></label>" in field
-        assert told.split("<li>")[k + 1].startswith(f"{letter}, <code>1")
+        assert told.split("<li>")[k + 1].startswith(f"{letter}: <code>1")
     assert told.count('Read <a href="x.html#y">Here</a>.') == 2
 
 

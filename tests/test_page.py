@@ -251,9 +251,28 @@ def test_a_row_that_does_not_match_the_header_is_refused(row):
         page.table([[1, 2], row], header=["a", "b"], caption="c")
 
 
+@pytest.mark.parametrize(
+    "typed, shown",
+    [
+        ("-1.5 [-2.0, -1] (-.5)", "−1.5 [−2.0, −1] (−.5)"),
+        ("97% and 95 % of 3%.", "97\xa0% and 95\xa0% of 3\xa0%."),
+        ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3 - 2", None),
+        ("[2](-1)", None),  # may be a link
+        ("%d and 5%20", None),
+    ],
+)
+def test_numbers_are_typeset(typed, shown):
+    said = page.say(typed)
+    assert said._repr_markdown_() == (shown or typed)
+    assert repr(said) == typed  # a terminal's copy is plain
+    made = page.table([[typed]], header=["a"], caption=typed)
+    assert made.html.count(shown or typed) == 3  # caption, label, cell
+    assert repr(made).count(typed) == 2
+
+
 def test_a_sentence_is_markdown():
     shown = page.say("It is **97 %**. ", "  So there.")
-    assert shown._repr_markdown_() == "It is **97 %**. So there."
+    assert shown._repr_markdown_() == "It is **97\xa0%**. So there."
     assert repr(shown) == "It is **97 %**. So there."
 
 

@@ -90,7 +90,8 @@ def draw_gain(ax: Axes, grid: SizeGrid) -> list[tuple[int, float]]:
 def cover() -> page.Html:
     """The figure of the first page, which follows the theme."""
     fig, (ax,) = plots.axes(width=4.3, height=3.3)
-    (few, gain), (many, loss) = draw_gain(ax, _sweep())
+    grid = _sweep()
+    (few, gain), (many, loss) = draw_gain(ax, grid)
     curve = page.figure(fig, alt=CURVE, caption="-").html
     svg = curve[curve.index("<svg") : curve.index("<figcaption")]
     cells = "".join(
@@ -108,10 +109,11 @@ def cover() -> page.Html:
     caption = (
         "What robustness buys and what it costs. The pictures: gradients of "
         "the loss, which show what a network looks at; only the robust "
-        "network's follows the object. The curve: what robust training adds "
-        f"to the accuracy on clean digits, {_signed(gain)} points with "
-        f"{few:,} training images, {_signed(loss)} with {many:,}. From this "
-        "book's records."
+        "network's follows the object. The curve: what robust training "
+        f"(l-infinity {max(grid.sweep.eps['linf'])}) adds to the accuracy on "
+        f"clean digits, {_signed(gain)} points with {few:,} training images, "
+        f"{_signed(loss)} with {many:,}; the band is a 95 % interval over "
+        f"{grid.sweep.seeds} seeds. From this book's records."
     )
     return page.Html(
         '<figure class="book-figure book-cover"><div>'
