@@ -41,7 +41,9 @@ def together(records: Mapping[str, Record]) -> Figure:
     A panel for each data set; records of ``aligned.measure``; 95 %
     intervals both ways.
     """
-    fig, panels = plots.axes(len(records), width=7.2, height=3.8)
+    fig, panels = plots.axes(
+        len(records), width=7.2, height=3.8, share_y=True
+    )
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         with plots.styled():
             for label, rows in record.values["robust"].items():
@@ -58,21 +60,31 @@ def together(records: Mapping[str, Record]) -> Figure:
                     color=plots.COLORS[key], marker=plots.MARKERS[key],
                     linestyle="", label=LABELS[label],
                 )  # fmt: skip
-                noisy = label in _SIGMAS  # these lie close together
-                below = {"σ = 1": 0, "σ = 0.5": -11}
-                name_of = _SIGMAS.get(label, LABELS[label])
+                noisy = [name for name in record.values["robust"]
+                         if name in _SIGMAS]  # fmt: skip
+                place, side = _place(label, noisy)
                 panel.annotate(
-                    name_of, (x, y),
-                    (-12, below.get(name_of, -6)) if noisy else (4, 5),
-                    fontsize=11, textcoords="offset points",
-                    ha="right" if noisy else "left",
+                    _SIGMAS.get(label, LABELS[label]), (x, y), place,
+                    fontsize=11, textcoords="offset points", ha=side,
                 )  # fmt: skip
-            panel.set_xlim(-5, 118)
+            panel.set_xlim(-30, 165)  # room for words
+            panel.set_xticks([0, 50, 100])
             panel.margins(y=0.15)
             panel.set_title(NAMES[name])
-            panel.set_xlabel(f"robust, l2 {ball['eps']:.3g}, per cent")
+            panel.set_xlabel(f"robust, l2 {ball['eps']:.3g}, %")
     panels[0].set_ylabel("own minus another's edges")
     return fig
+
+
+def _place(label: str, noisy: list[str]) -> tuple[tuple[int, int], str]:
+    """Where a network's name stands by its point, in points, and its side."""
+    alone = len(noisy) == 1
+    if label not in noisy:
+        return ((4, -14) if label == "l2" and alone else (4, 5)), "left"
+    if alone:
+        return (6, -17), "right"
+    # several lie close together: one below the other
+    return (-12, 2 - 9 * (len(noisy) - 1 - noisy.index(label))), "right"
 
 
 def gallery(record: Record, name: str) -> page.Html:

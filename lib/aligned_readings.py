@@ -129,13 +129,12 @@ def effects(
                 )
             }, share=False)
         )  # fmt: skip
-    for claim, part, count, words in (
-        ("C23", "verdicts", "agrees", "new class seen by"),
-        ("C25", "interpolation", "rises", "line arrives, by"),
-    ):
+    for claim, part, count in (
+        ("C23", "verdicts", "agrees"), ("C25", "interpolation", "rises")
+    ):  # fmt: skip
         for name in large:
             found += [
-                Effect(claim, NAMES[name], f"{words} {title}", gaps)
+                Effect(claim, NAMES[name], title, gaps)
                 for title, gaps in _by_judges(
                     large[name].values[part], drawn[name].values[part],
                     count, aligned.SHOWN[name],
@@ -183,7 +182,7 @@ def gradient_rows(records: Mapping[str, Record]) -> list[list[str]]:
                 NAMES[name], LABELS[label], f"{right:.1%}",
                 *([share(each["correct"], each["total"]) for each in balls]
                   if balls else ["–", "–"]),
-                *(plus_minus(found[part]) if part in found else "–"
+                *(plus_minus(found[part], 3) if part in found else "–"
                   for part in ("edges", "excess", "sparsity", "strokes")),
             ])  # fmt: skip
     return rows

@@ -27,6 +27,9 @@ from ._checks import check_images
 from .page import Html, _as_figure, _data_uri, _require_words
 
 _HERE = Path(__file__).parent
+# in CSS pixels, as in explorer.css: where pictures go, what is between two,
+# and a letter of a wide font under them
+ROOM, GAP, LETTER = 664, 3.2, 8.2
 
 
 @dataclass(frozen=True)
@@ -296,7 +299,10 @@ def _body(
     labels = [o for c in choices if c.kind == "slider" for o in c.options]
     widest = max(map(len, labels), default=0)
     words = [w for p in book["panels"] for w in _words(p)]
-    cell = f"max({sheet.width}px,{max(map(len, words), default=0)}ch)"
+    letters = max(map(len, words), default=0)
+    cell = f"max({sheet.width}px,{letters}ch)"
+    most = max(len(row[1]) for p in book["panels"] for row in p[1:])
+    columns = _columns(most, max(sheet.width, LETTER * letters))
     inputs = "\n".join(_input(c, i) for i, c in enumerate(choices))
     shown = "\n".join(_row(sheet, *row) for row in rows)
     start = "; ".join(f"{c.words}: {c.options[c.start]}" for c in choices)
@@ -304,7 +310,7 @@ def _body(
     return (
         f'<div class="book-explorer {key}" role="group" '
         f'aria-label="{escape(title)}" '
-        f'style="--shown:{widest}ch;--cell:{cell}">\n'
+        f'style="--shown:{widest}ch;--cell:{cell};--columns:{columns}">\n'
         f"<style>{shared}{style}{sheet.rules(key)}</style>\n"
         f'<form class="controls" data-needs-script autocomplete="off" hidden>'
         f'\n{inputs}\n<button type="button" '
@@ -316,6 +322,15 @@ def _body(
         f'<script type="application/json">{safe}</script>\n'
         f"<script>{script}</script>\n</div>"
     )
+
+
+def _columns(count: int, wide: float) -> int:
+    """How many of ``count`` pictures in a line, so that lines are alike.
+
+    With cells ``wide`` pixels wide; a narrow screen breaks them again.
+    """
+    fit = max(1, int(ROOM // (wide + GAP)))
+    return max(1, math.ceil(count / max(1, math.ceil(count / fit))))
 
 
 def _words(panel: list[Any]) -> list[str]:

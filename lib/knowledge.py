@@ -264,8 +264,8 @@ BEFORE = {
         Ask(
             "By how much can a perturbation with entries of size ε lower the "
             "margin of a linear rule with weights w?",
-            "ε times the sum of all |w_i|",
-            ("ε times the largest |w_i|", "ε times the Euclidean length of w"),
+            "ε times the sum of all |wᵢ|",
+            ("ε times the largest |wᵢ|", "ε times the Euclidean length of w"),
             "Every entry moves by ε against the sign of its weight.",
             "toy-easy: One small push on every feature",
         ),
@@ -273,8 +273,8 @@ BEFORE = {
             "Which classifiers does Theorem 2.1 rule out, at ε = 2η?",
             "those that are nearly always right and robust as well",
             ("those that are robust", "those that are not linear"),
-            "The bound on robust accuracy shrinks with the standard error, "
-            "for every classifier.",
+            "The bound on robust accuracy shrinks with the error on clean "
+            "data, for every classifier.",
             "toy-tradeoff: The statement",
         ),
     ),

@@ -126,12 +126,13 @@ def excess(
         ):
             return Verdict(
                 False,
-                f"For the {label} gradients yours is {float(given):.3f}; "
+                f"For the {plots.LABELS[label]} gradients yours is "
+                f"{float(given):.3f}; "
                 "with any other image as partner it lies between "
                 f"{float(possible.min()):.3f} and "
                 f"{float(possible.max()):.3f}.",
             )
-        said.append(f"{label} {float(given):+.3f}")
+        said.append(f"{plots.LABELS[label]} {float(given):+.3f}")
     return Verdict(
         True,
         f"Own edges minus another's, on {len(x)} digits: "
@@ -155,7 +156,9 @@ def beyond_chance(answer: str | None, record: Record) -> Verdict:
         spans[label] = Accuracy(found["agrees"], found["total"])
     (_, low), (high, _) = sorted(span.interval for span in spans.values())
     apart = low < high
-    told = "; ".join(f"{label}: {span}" for label, span in spans.items())
+    told = "; ".join(
+        f"{plots.LABELS[label]}: {span}" for label, span in spans.items()
+    )
     return Verdict(
         (answer == "yes") == apart,
         f"{told}. The intervals {'are apart' if apart else 'overlap'}.",
@@ -218,7 +221,7 @@ def flip(answer: Callable[[list[float]], float | None]) -> Verdict:
         if wrong:
             said = "None" if right is None else f"{right:.4f}"
             return Verdict(False, f"For {shares}: {said}, not {given}.")
-    return Verdict(True, "Right, also where the share falls back again.")
+    return Verdict(True, "Also where the share falls back again.")
 
 
 def linear_line(answer: str | None) -> Verdict:

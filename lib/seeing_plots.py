@@ -23,6 +23,10 @@ WALKER_NAMES = {
     "standard": "standard", "linf": "l∞-trained", "l2": "l2-trained",
     "noise": "noise",
 }  # fmt: skip
+MEASURES = {
+    "edges": "agreement with own edges", "sparsity": "sparsity",
+    "excess": "own minus another's edges", "strokes": "energy on strokes",
+}  # fmt: skip
 _STYLE = {
     "linf": "linf", "l2": "l2", "smooth": "standard", "random": "random",
 }  # fmt: skip
@@ -38,7 +42,8 @@ def effects(
 
     A panel for each data set, a row for each gradient of ``style`` (label
     to key of ``plots.COLORS``; left empty where a record has none); paired
-    differences with 95 % intervals over images.
+    differences with 95 % intervals over images. ``measure``: one of
+    ``MEASURES``.
     """
     fig, panels = plots.axes(
         len(records), width=7.2, height=1.2 + 0.4 * len(style), share_y=True
@@ -56,7 +61,10 @@ def effects(
             panel.axvline(0, color="#888888", linewidth=1)
             panel.set_title(NAMES[name])
     with plots.styled():
-        fig.supxlabel("more than the standard network", fontsize="medium")
+        fig.supxlabel(
+            f"{MEASURES[measure]}: more than the standard network",
+            fontsize="medium",
+        )
     panels[0].set_yticks(
         [-k for k in range(len(style))], [titles[key] for key in style]
     )

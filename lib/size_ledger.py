@@ -106,24 +106,34 @@ def _digits_turn(grid: SizeGrid) -> Half:
         told.append(
             f"{called(ball, 'mnist')}: {early[best].per_cent()} points at "
             f"{best:,} images, {late.per_cent()} at "
-            f"{grid.sweep.sizes[-1]:,} ({_patient(grid, ball)})"
+            f"{grid.sweep.sizes[-1]:,} ({_told(*patient(grid, ball))})"
         )
     ours = f"{_seeds(grid)}, gain of robust training: " + "; ".join(told)
     return ours, _enough(grid, held)
 
 
-def _patient(grid: SizeGrid, ball: Ball) -> str:
-    """The gain at the full size after more epochs, where most seeds are."""
+def patient(grid: SizeGrid, ball: Ball) -> tuple[str, Mean]:
+    """The gain at the full size after more epochs, where most seeds are.
+
+    With words for how many epochs and seeds.
+    """
     full = grid.sweep.sizes[-1]
     longer = max(
         (each for each in grid.sweep.longer if each.n == full),
         key=lambda each: (each.seeds, each.times),
     )
     seeds = f"{longer.seeds} seeds" if longer.seeds > 1 else "seed 0"
-    return (
-        f"{longer.word} the epochs, {seeds}: "
-        f"{grid.gain_after(longer, ball).per_cent()}"
-    )
+    words = f"{longer.word} the epochs, {seeds}"
+    return words, grid.gain_after(longer, ball)
+
+
+def _told(words: str, gap: Mean) -> str:
+    return f"{words}: {gap.per_cent()}"
+
+
+def digits_drop(ball: Ball) -> tuple[str, Mean]:
+    """:func:`patient` on MNIST."""
+    return patient(_grid("mnist"), ball)
 
 
 def _photographs(grid: SizeGrid) -> Half:
@@ -224,7 +234,7 @@ def _drop(grid: SizeGrid) -> Half:
         fell &= late.high < 0
         told.append(
             f"{called(ball, 'cifar10')}: {late.per_cent()} points "
-            f"({_patient(grid, ball)})"
+            f"({_told(*patient(grid, ball))})"
         )
     held: Held = fell
     size = -100 * _early_and_late(grid, STRONGEST)[1].value

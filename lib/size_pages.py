@@ -47,7 +47,7 @@ def budget(sweep: sizes.Sweep) -> Html:
         header=["training images", "epochs", "batch", "peak rate"],
         caption="The budget at each size, the same for every eps: about "
         f"{sweep.updates:,} updates"
-        + (f", or {sweep.most_epochs} epochs if these are fewer" if cut else "")
+        + f", or {sweep.most_epochs} epochs if these are fewer" * cut
         + f". Network {sweep.recipe.model}, "
         + (f"{steps} PGD steps" if steps > 1 else "one step (FGSM)")
         + f", {sweep.seeds} seed{'s' * (sweep.seeds > 1)}.",
@@ -276,8 +276,9 @@ def drops(grid: SizeGrid) -> str:
         ours = grid.gain(grid.robust_way, ball, grid.sweep.sizes[-1])
         theirs = row.standard_robust - row.standard_standard
         told.append(
-            f"by {ours.per_cent()} points in {called(ball, grid.sweep.dataset)}"
-            f" (the paper's: by {theirs:.2f} {paper.RECALLED})"
+            f"by {ours.per_cent()} points in "
+            f"{called(ball, grid.sweep.dataset)} "
+            f"(the paper's: by {theirs:.2f} {paper.RECALLED})"
         )
     return f"Robust training changes standard accuracy {' and '.join(told)}."
 
@@ -363,43 +364,29 @@ def fitted(grid: SizeGrid) -> Html:
 
 def patience(grid: SizeGrid) -> Html:
     """The gain of robust training after more and more epochs."""
-    ladder = grid.sweep.longer
-    more = sorted({each.times for each in ladder})
+    balls = [ball for _, ball in sizes.extremes(grid.sweep) if ball]
     rows = []
-    for n in sorted({each.n for each in ladder}):
-        steps = {each.times: each for each in ladder if each.n == n}
-        for _, ball in sizes.extremes(grid.sweep):
-            if ball is None:
-                continue
-            rows.append(
-                [
-                    f"{n:,}", called(ball, grid.sweep.dataset),
-                    grid.gain(grid.robust_way, ball, n).per_cent(1),
-                ]
-                + [
-                    grid.gain_after(steps[times], ball).per_cent(1)
-                    if times in steps else ""
-                    for times in more
-                ]
-            )  # fmt: skip
+    for n in sorted({each.n for each in grid.sweep.longer}):
+        epochs = sizes.sized(grid.sweep, n).epochs
+        rows.append(
+            [f"{n:,}", epochs, grid.sweep.seeds]
+            + [grid.gain(grid.robust_way, b, n).per_cent() for b in balls]
+        )
+        rows += [
+            [f"{n:,}", each.times * epochs, each.seeds]
+            + [grid.gain_after(each, ball).per_cent() for ball in balls]
+            for each in grid.sweep.longer if each.n == n
+        ]  # fmt: skip
     return page.table(
         rows,
-        numbers=(0, *range(2, 3 + len(more))),
-        header=["images", "ball", "the sweep", *(f"{k} ×" for k in more)],
-        caption="Gain of robust over standard training, points, with the "
-        f"epochs of the sweep ({over(grid)}) and with multiples of them. "
-        f"{_rest(ladder)}: seed 0, whose interval covers the test images, "
+        numbers=range(3 + len(balls)),
+        header=["images", "epochs", "seeds"]
+        + [called(ball, grid.sweep.dataset) for ball in balls],
+        caption="Gain of robust over standard training, points, after more "
+        "and more epochs; the first line of each size is the sweep's. 95 % "
+        "intervals over seeds; with one seed they cover the test images, "
         "not other seeds.",
     )
-
-
-def _rest(ladder: Sequence[sizes.Longer]) -> str:
-    """Which longer trainings have several seeds, and "the rest"."""
-    several = [
-        f"{each.times} × at {each.n:,}: {each.seeds} seeds"
-        for each in ladder if each.seeds > 1
-    ]  # fmt: skip
-    return "; ".join([*several, "the rest"]) if several else "These"
 
 
 def added(grid: SizeGrid) -> str:

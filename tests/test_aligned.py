@@ -405,7 +405,7 @@ def test_the_tables_have_a_row_for_every_gradient(made):
     right = outcome.values["right"]["noise 0.5"] / 8
     assert rows[3][2] == f"{right:.1%}" and "[" in rows[3][4]
     own = outcome.values["measures"]["noise 0.5"]["edges"]
-    assert rows[3][5].startswith(f"{own['mean']:.2f} ± ")
+    assert rows[3][5].startswith(f"{own['mean']:.3f} ± ")
     shown = aligned_plots.gallery(record, "mnist").html
     assert shown.count("<img") == 5 * 8 and "noise σ = 0.5" in shown
 

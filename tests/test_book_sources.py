@@ -226,17 +226,21 @@ def test_a_right_table_of_contents_passes(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("| {ref}`ex-a` | [One](one) | open | 5 |", None),
-        ("", "does not list ex-a of one"),
-        ("| {ref}`ex-a` | [Two](two) | open | 5 |", "does not list ex-a"),
-        ("| {ref}`ex-b` | [One](one) | open | 5 |", "lists ex-b of one, no"),
+        ("| {ref}`ex-a`: A task | [One](one) | open | 5 |", None),
+        ("", "does not list ex-a of one as 'A task'"),
+        ("| {ref}`ex-a`: A task | [Two](two) | open | 5 |", "not list ex-a"),
+        ("| {ref}`ex-a`: A tusk | [One](one) | open | 5 |", "not list ex-a"),
+        ("| {ref}`ex-b`: A task | [One](one) | open | 5 |", "lists ex-b of"),
     ],
 )
-def test_the_page_for_instructors_lists_each_exercise(row, message, tmp_path):
+@pytest.mark.parametrize("kind", ["", " (open)"])
+def test_the_page_for_instructors_lists_each_exercise(
+    row, message, kind, tmp_path
+):
     book = _small_book(tmp_path, TOC, ("index.md",)) / "book"
     (book / "teaching.md").write_text(f"# Page\n\n{row}\n", "utf-8")
     v4 = nbformat.v4
-    source = ":::{exercise-start} A task\n:label: ex-a\n:::"
+    source = f":::{{exercise-start}} A task{kind}\n:label: ex-a\n:::"
     nbformat.write(
         v4.new_notebook(cells=[v4.new_markdown_cell(source)]),
         book / "one.ipynb",

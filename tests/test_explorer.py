@@ -161,6 +161,27 @@ def test_places_in_the_sheet_hold_the_right_pixels(channels, floats):
         assert (pixels[y : y + 4, x : x + 4] == right).all(), tile
 
 
+@pytest.mark.parametrize(
+    "count, side, columns",
+    [(8, 56, 8), (8, 128, 4), (12, 64, 6), (6, 64, 6), (5, 128, 5),
+     (3, 900, 1), (0, 56, 1)],
+)  # fmt: skip
+def test_lines_of_pictures_are_alike(count, side, columns):
+    only = {(0,): Panel((Row("a", tuple(range(count))),), "s")}
+    shown = small(
+        tiles=pictures(12, side=side), tile_size=side, panels=only,
+        choices=(Choice("c", ("one",)),),
+    )  # fmt: skip
+    assert f";--columns:{columns}" in shown.html
+
+
+def test_long_words_under_pictures_make_lines_shorter():
+    words = ("automobile → frog",) * 8
+    only = {(0,): Panel((Row("a", tuple(range(8)), words),), "s")}
+    shown = small(choices=(Choice("c", ("one",)),), panels=only)
+    assert ";--columns:4" in shown.html
+
+
 def test_equal_pictures_are_stored_once_and_unseen_ones_not():
     tiles = pictures(1).repeat(200, 1, 1, 1)
     tiles[7] = 0

@@ -5,6 +5,7 @@ import pytest
 from lib import ledger, paper, readings, results, size_ledger
 from lib.readings import TrainingGrid, name_of
 from lib.results import Record
+from lib.stats import Mean
 
 BALLS = [
     (norm, eps)
@@ -53,11 +54,16 @@ def _made_up(drop_per_step=5, half_gain=2, seeds=3):
 def grid(monkeypatch):
     """Install made-up records behind the ledger; returns the installer.
 
-    CIFAR-10 counts as not run, so that verdicts are those of MNIST.
+    CIFAR-10 counts as not run, so that verdicts are those of MNIST. With
+    more epochs the drop is of ``later`` points.
     """
     monkeypatch.setattr(size_ledger, "_complete", lambda dataset: False)
 
-    def install(**changes):
+    def install(later=2.0, **changes):
+        gap = Mean(-later / 100, -later / 100 - 1e-3, -later / 100 + 1e-3, 3)
+        monkeypatch.setattr(
+            size_ledger, "digits_drop", lambda ball: ("more epochs", gap)
+        )
         made = TrainingGrid(_made_up(**changes))
         monkeypatch.setattr(ledger, "_grid", lambda: made)
         return made
@@ -123,6 +129,17 @@ def test_a_drop_of_another_size_is_half_a_reproduction(grid):
     assert "outside 1 to 3" in found.ours
 
 
+@pytest.mark.parametrize(
+    "later, verdict",
+    [(0.5, "partly reproduced on MNIST"), (0.05, "not reproduced on MNIST")],
+)
+def test_a_drop_that_patience_takes_away_is_said(grid, later, verdict):
+    grid(later=later)
+    found = ledger.JUDGES["C3"]()
+    assert found.verdict.startswith(verdict)
+    assert f"at l∞ 0.3, with more epochs ({later:.2f}), is out" in found.ours
+
+
 def test_a_rise_of_accuracy_is_not_a_drop(grid):
     grid(drop_per_step=-3)
     assert ledger.JUDGES["C3"]().verdict.startswith("not reproduced")
@@ -178,6 +195,21 @@ def test_every_ledger_line_has_its_own_name_and_judges_name_lines():
 def test_a_line_without_a_judge_is_open():
     (line,) = (c for c in paper.LEDGER if c.ident == "Tab. 1")
     assert ledger.judge(line).verdict == ledger.OPEN
+
+
+def test_the_radii_in_use_are_compared_with_the_paper_s(grid, monkeypatch):
+    grid()
+    found = ledger.JUDGES["Tab. 2, 3"]()
+    assert found.verdict.startswith("used as given on MNIST and CIFAR-10;")
+    assert "MNIST: 6 of 6 radii" in found.ours and "l2 4.7" in found.ours
+    monkeypatch.setitem(paper.TABLE_3, "cifar10", 5.0)
+    verdict = ledger.JUDGES["Tab. 2, 3"]().verdict
+    assert verdict.startswith("used as given on MNIST; open on CIFAR-10, ")
+
+
+def test_titles_are_those_of_the_pages():
+    assert ledger.title("how-sure") == "How sure are we?"
+    assert ledger.title("between-classes") == "Between two classes"
 
 
 def test_table4_is_found_by_ball_and_all_of_it_is_there():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import ledger, results, seeing_ledger
+from lib import ledger, masking, results, seeing_ledger
 from lib.large import LARGE
 from lib.masking import MASKING
 from lib.results import Record
@@ -46,6 +46,23 @@ def test_c23_compares_each_judge_with_the_standard_network(
     }})  # fmt: skip
     ours, found, _ = seeing_ledger.judges_agree()
     assert found == held and f"of {2 * len(LARGE)} pairs" in ours
+    for share in robust:
+        assert ours.count(f"-trained {share} %") == len(LARGE)
+
+
+def test_c23_counts_the_standard_judge_without_listing_it(give):
+    def seen(count):
+        return {judge: {"agrees": number, "total": 100} for judge, number in
+                (("standard", 77), ("robust", count))}  # fmt: skip
+
+    give(lambda name: {"verdicts": {
+        "standard": seen(20), "linf": seen(90), "l2": seen(90),
+    }})  # fmt: skip
+    ours, found, _ = seeing_ledger.judges_agree()
+    n = 2 * len(LARGE)
+    assert found == "partly" and f"in {n} of {2 * n} pairs" in ours
+    assert f"(standard judge 0 of {n}, robust judge {n} of {n})" in ours
+    assert "77" not in ours
 
 
 SOUND = {"clean": 100, "few": 51, "restarts": 50, "transfer": 80,
@@ -56,12 +73,13 @@ SOUND = {"clean": 100, "few": 51, "restarts": 50, "transfer": 80,
     "broken, sign",
     [
         ({}, ""),
-        ({"left": 6}, "success at the largest radius 94.0%"),
+        ({"left": 6}, "success at the largest radius 94.0 %"),
         ({"left": 5}, ""),
         ({"losses": (1.0, 0.9)}, "loss falls"),
-        ({"few": 52}, "more steps gain 2.0 points in the l2 ball 1.5"),
-        ({"queries": 49}, "queries leaves 49 images standing"),
-        ({"transfer": 49}, "transfer leaves 49 images standing"),
+        ({"few": 52}, "more steps gain 2.0 points (ball: l2, 1.5)"),
+        ({"queries": 49}, "queries leave 49 images standing where PGD "
+         "leaves 50 (ball: l2, 1.5)"),
+        ({"transfer": 49}, "transferred points leave 49 images standing"),
     ],
 )
 def test_c24_has_a_word_for_each_sign_of_masking(give, broken, sign):
@@ -93,7 +111,7 @@ def test_c24_has_a_word_for_each_sign_of_masking(give, broken, sign):
         assert held is True and ours.endswith("9 of 9 networks")
         return
     assert held == "partly" and "8 of 9 networks" in ours
-    assert f"mnist linf network, {sign}" in ours
+    assert f"MNIST, l∞-trained: {sign}" in ours
 
 
 @pytest.mark.parametrize(
@@ -108,6 +126,28 @@ def test_c25_counts_lines_that_arrive(give, linf, held):
     }})  # fmt: skip
     ours, found, _ = seeing_ledger.lines_are_smooth()
     assert found == held and "standard" not in ours
+
+
+def test_c25_names_the_standard_judge_where_it_sees_steps_back(give):
+    def seen(count):
+        return {"standard": {"monotone": count, "rises": 100, "total": 400},
+                "robust": {"monotone": 99, "rises": 100, "total": 400},
+        }  # fmt: skip
+
+    give(lambda name: {"interpolation": {"linf": seen(80), "l2": seen(95)}})
+    ours, found, _ = seeing_ledger.lines_are_smooth()
+    n = len(LARGE)
+    assert found == "partly" and f"in {3 * n} of {4 * n} pairs" in ours
+    assert f"(standard judge {n} of {2 * n}, robust judge" in ours
+    assert ours.count("standard judge: 80 of 100 that arrive") == n
+    assert "95 of 100" not in ours and ours.count("99 of 100") == 2 * n
+
+
+def test_every_attack_without_gradients_and_every_judge_has_words():
+    assert set(seeing_ledger.BLIND) == set(masking.BLIND)
+    for settings in LARGE.values():
+        named = {label for label, _ in settings.judges} | {"neighbours"}
+        assert named <= set(seeing_ledger.JUDGES)
 
 
 def test_every_verdict_has_its_words():

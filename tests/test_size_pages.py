@@ -207,17 +207,18 @@ def ladder():
 
 
 def test_the_gain_after_more_epochs(ladder):
-    caption, rows = cells(size_pages.patience(ladder))
-    assert rows[0] == ["images", "ball", "the sweep", "2 ×", "4 ×", "8 ×"]
-    assert [row[:2] for row in rows[1:]] == [
-        ["30", "l2 1.5"], ["30", "l∞ 0.3"],
-        ["100", "l2 1.5"], ["100", "l∞ 0.3"],
+    caption, (header, *rows) = cells(size_pages.patience(ladder))
+    assert header == ["images", "epochs", "seeds", "l2 1.5", "l∞ 0.3"]
+    assert [row[:3] for row in rows] == [
+        ["30", "15", "3"], ["30", "30", "1"],
+        ["100", "8", "3"], ["100", "16", "1"], ["100", "32", "3"],
+        ["100", "64", "1"],
     ]  # fmt: skip
-    few, full = rows[1], rows[3]
-    assert [cell.split(" [")[0] for cell in few[3:]] == ["6.0", "", ""]
-    gains = [cell.split(" [")[0] for cell in full[3:]]
-    assert gains == ["0.0", "2.0", "6.0"]
-    assert "4 × at 100: 3 seeds; the rest: seed 0" in caption
+    for column in (3, 4):
+        gains = [row[column].split(" [")[0] for row in rows]
+        # each multiple adds a point; a tenth for every other seed
+        assert gains == ["4.03", "6.00", "-1.97", "0.00", "2.03", "6.00"]
+    assert "with one seed they cover the test images" in caption
 
 
 def test_what_the_longest_training_adds(ladder):

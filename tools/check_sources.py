@@ -27,11 +27,13 @@ MACHINE_PATH = re.compile(
     r"|[A-Z]:\\\w)"
 )
 CITATION = re.compile(r"\{cite(?::[a-z]+)?\}`([^`]+)`")
+# the title without the kind in brackets, which has a column of its own
 EXERCISE = re.compile(
-    r"^:::+\{exercise(?:-start)?\}[^\n]*\n:label: (\S+)$", re.MULTILINE
-)
+    r"^:::+\{exercise(?:-start)?\} ?([^\n]*?)(?: \([^\n()]*\))?"
+    r"\n:label: (\S+)$", re.MULTILINE
+)  # fmt: skip
 EXERCISE_ROW = re.compile(
-    r"^\| \{ref\}`(\S+)` \| \[[^]]+\]\(([\w-]+)\)", re.MULTILINE
+    r"^\| \{ref\}`(\S+)`: ([^|]*?) \| \[[^]]+\]\(([\w-]+)\)", re.MULTILINE
 )
 BIB_KEY = re.compile(r"^\s*@\w+\{\s*([^,\s]+)\s*,", re.MULTILINE)
 
@@ -172,19 +174,22 @@ def exercise_faults(root: Path) -> list[str]:
         (root / "book" / "teaching.md").read_text("utf-8")
     )
     there = [
-        (label, path.stem)
+        (label, title, path.stem)
         for path in sorted((root / "book").glob("*.ipynb"))
         for cell in nbformat.read(path, as_version=4).cells
-        for label in EXERCISE.findall(cell.source)
+        for title, label in EXERCISE.findall(cell.source)
     ]
     found = [
-        f"teaching.md does not list {label} of {chapter}"
-        for label, chapter in there if (label, chapter) not in listed
-    ]  # fmt: skip
+        f"teaching.md does not list {label} of {chapter} as {title!r}"
+        for label, title, chapter in there
+        if (label, title, chapter) not in listed
+    ]
     return found + [
-        f"teaching.md lists {label} of {chapter}, no such exercise"
-        for label, chapter in listed if (label, chapter) not in there
-    ]  # fmt: skip
+        f"teaching.md lists {label} of {chapter} as {title!r}, no such "
+        "exercise"
+        for label, title, chapter in listed
+        if (label, title, chapter) not in there
+    ]
 
 
 def book_faults(root: Path) -> list[str]:
