@@ -203,7 +203,7 @@ class Verdict:
 def _typeset(text: str) -> str:
     """Minus signs for hyphens before numbers, "5 %" for "5%", unbroken."""
     text = re.sub(r"(?<![\w.)\]}-])(?<!\]\()-(?=\.?\d)", "−", text)
-    return re.sub(r"(?<=\d) ?%(?!\w)", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r"(?<=\d) ?%(?!\w)", "\N{NARROW NO-BREAK SPACE}%", text)
 
 
 def _escape(value: object) -> str:

@@ -255,7 +255,7 @@ def test_a_row_that_does_not_match_the_header_is_refused(row):
     "typed, shown",
     [
         ("-1.5 [-2.0, -1] (-.5)", "−1.5 [−2.0, −1] (−.5)"),
-        ("97% and 95 % of 3%.", "97\xa0% and 95\xa0% of 3\xa0%."),
+        ("97% and 95 % of 3%.", "97\u202f% and 95\u202f% of 3\u202f%."),
         ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3 - 2", None),
         ("[2](-1)", None),  # may be a link
         ("%d and 5%20", None),
@@ -272,7 +272,7 @@ def test_numbers_are_typeset(typed, shown):
 
 def test_a_sentence_is_markdown():
     shown = page.say("It is **97 %**. ", "  So there.")
-    assert shown._repr_markdown_() == "It is **97\xa0%**. So there."
+    assert shown._repr_markdown_() == "It is **97\u202f%**. So there."
     assert repr(shown) == "It is **97 %**. So there."
 
 
