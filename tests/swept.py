@@ -21,8 +21,8 @@ def made_up(gain, seeds=3, robust=None):
         way = name.split("-")[0]
         if way == "pgd":
             correct += round(10 * gain[n]) + seed % 2
-        elif "fold" in way or way == "twice":
-            correct += 20
+        elif way == "twice":
+            correct += 20 + (round(10 * gain[n]) if "pgd" in name else 0)
         count = (robust or {30: 50, 100: 700})[n]
         rows = [
             {"norm": norm, "eps": eps, "correct": count - k, "total": 1000,

@@ -245,9 +245,8 @@ def test_readings_are_those_of_the_records():
     assert grid.spent("pgd", ball, 30) == {"passes": 15, "cpu_seconds": 12}
     twice, _ = TINY.longer
     for way, inside in sizes.extremes(TINY):
-        expected = 0.02 if inside is None else 0.02 - 0.04
         gap = grid.added(twice, way, inside)
-        assert gap.value == pytest.approx(expected), inside
+        assert gap.value == pytest.approx(0.02), inside
     longer = grid.records["twice-pgd-l2-1.5-n30-seed0"]
     longer.values["standard"] = {"correct": 527, "total": 1000}
     assert grid.gain_after(twice, ball).value == pytest.approx(0.007)
@@ -502,6 +501,23 @@ def test_the_most_helpful_is_sought_in_every_ball(monkeypatch):
     )
     ours = size_ledger.most_confusing().ours
     assert "most helpful: fgsm l2 at 30, fgsm linf at 100" in ours
+
+
+def test_harm_that_longer_training_takes_away_is_half_a_finding(monkeypatch):
+    monkeypatch.setattr(size_ledger, "SMALL", 30)
+    grids = {
+        "mnist": made_up({30: 4, 100: -2}, 5),
+        "cifar10": photographs({30: 0, 100: -2}, 1),
+    }
+    monkeypatch.setattr(size_ledger, "_grid", grids.__getitem__)
+    assert size_ledger.help_then_harm().mnist is True
+    name = "twice-pgd-linf-0.3-n100-seed0"
+    plain = grids["mnist"].records["twice-standard-n100-seed0"].values
+    more = {"correct": plain["standard"]["correct"] + 1, "total": 1000}
+    grids["mnist"].records[name].values["standard"] = more
+    found = size_ledger.help_then_harm()
+    assert found.mnist == "partly"
+    assert "twice the epochs, seed 0: 0.10 [" in found.ours
 
 
 def test_the_ledger_says_which_data_set_was_run(monkeypatch):
