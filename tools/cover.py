@@ -61,21 +61,21 @@ def pictures() -> list[list[Tensor]]:
 
 
 def draw_gain(ax: Axes, grid: SizeGrid) -> list[tuple[int, float]]:
-    """What the strongest l-infinity training adds to standard accuracy.
+    """What the strongest l2 training adds to standard accuracy.
 
     Returns size and gain where it is largest, and with all the data.
     """
-    ball = ("linf", max(grid.sweep.eps["linf"]))
+    ball = ("l2", max(grid.sweep.eps["l2"]))
     sizes, means = grid.sweep.sizes, grid.gains(grid.robust_way, ball)
     gains = [100 * mean.value for mean in means]
     with plots.styled():
         ax.fill_between(
             sizes, [100 * mean.low for mean in means],
             [100 * mean.high for mean in means],
-            color=plots.COLORS["linf"], alpha=0.2, linewidth=0,
+            color=plots.COLORS["l2"], alpha=0.2, linewidth=0,
         )  # fmt: skip
-        ax.plot(sizes, gains, color=plots.COLORS["linf"],
-                marker=plots.MARKERS["linf"], zorder=3)  # fmt: skip
+        ax.plot(sizes, gains, color=plots.COLORS["l2"],
+                marker=plots.MARKERS["l2"], zorder=3)  # fmt: skip
         ax.axhline(0, color="#888888", linewidth=1.4, zorder=1)
         ax.set_xscale("log")
         ax.set_ylim(min(gains) - 2.5, max(gains) + 2.5)
@@ -110,7 +110,7 @@ def cover() -> page.Html:
         "What robustness buys and what it costs. The pictures: gradients of "
         "the loss, which show what a network looks at; only the robust "
         "network's follows the object. The curve: what robust training "
-        f"(l-infinity {max(grid.sweep.eps['linf'])}) adds to the accuracy on "
+        f"(l2 {max(grid.sweep.eps['l2'])}) adds to the accuracy on "
         f"clean digits, {_signed(gain)} points with {few:,} training images, "
         f"{_signed(loss)} with {many:,}; the band is a 95 % interval over "
         f"{grid.sweep.seeds} seeds. From this book's records."
