@@ -15,16 +15,12 @@ from . import aligned, ledger, paper
 from .aligned_plots import LABELS
 from .evaluation import Accuracy
 from .results import Record
-from .seeing_plots import NAMES
+from .seeing_plots import JUDGES, NAMES
 
 CLAIMS = ("C21", "C22", "C23", "C24", "C25")
 STATUS = {
     ledger.REPRODUCED: "shown", f"partly {ledger.REPRODUCED}": "shown in part",
     ledger.NOT: "not shown", ledger.OPEN: "open",
-}  # fmt: skip
-JUDGES = {
-    "standard": "standard judge", "robust": "robust judge",
-    "neighbours": "neighbours",
 }  # fmt: skip
 
 

@@ -10,16 +10,12 @@ from .evaluation import Accuracy
 from .large import LARGE
 from .plots import NORM_NAMES
 from .seeing import LOOKING
-from .seeing_plots import NAMES, TITLES, WALKER_NAMES
+from .seeing_plots import JUDGES, NAMES, TITLES, WALKER_NAMES
 
 # what was measured; whether the criterion holds; the chapter
 Finding = tuple[str, bool | Literal["partly"], str]
 ROBUST = ("linf", "l2")
 BLIND = {"transfer": "transferred points", "queries": "queries"}
-JUDGES = {
-    "standard": "standard judge", "robust": "robust judge",
-    "neighbours": "neighbours",
-}  # fmt: skip
 
 
 def follows_the_object() -> Finding:

@@ -10,6 +10,10 @@ from . import plots
 from .evaluation import Accuracy
 from .results import Record
 
+JUDGES = {
+    "standard": "standard judge", "robust": "robust judge",
+    "neighbours": "neighbours",
+}  # fmt: skip
 TITLES = plots.LABELS | {
     "smooth": "standard, smoothed", "random": "random weights",
 }  # fmt: skip

@@ -123,27 +123,21 @@ def patient(grid: SizeGrid, ball: Ball) -> tuple[str, Mean]:
 
     With words for how many epochs and seeds.
     """
+    ladder = grid.sweep.ladder(grid.sweep.sizes[-1])
     return _after(
-        grid, ball, max(_full(grid), key=lambda each: (each.seeds, each.times))
+        grid, ball, max(ladder, key=lambda each: (each.seeds, each.times))
     )
 
 
 def longest(grid: SizeGrid, ball: Ball) -> tuple[str, Mean]:
     """The same after the most epochs."""
-    return _after(grid, ball, max(_full(grid), key=lambda each: each.times))
-
-
-def _full(grid: SizeGrid) -> list[sizes.Longer]:
-    """The longer trainings with all the data."""
-    full = grid.sweep.sizes[-1]
-    return [each for each in grid.sweep.longer if each.n == full]
+    return _after(grid, ball, grid.sweep.ladder(grid.sweep.sizes[-1])[-1])
 
 
 def _after(
     grid: SizeGrid, ball: Ball, longer: sizes.Longer
 ) -> tuple[str, Mean]:
-    seeds = f"{longer.seeds} seeds" if longer.seeds > 1 else "seed 0"
-    words = f"{longer.word} the epochs, {seeds}"
+    words = f"{longer.word} the epochs, {longer.which}"
     return words, grid.gain_after(longer, ball)
 
 

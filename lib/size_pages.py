@@ -375,8 +375,8 @@ def patience(grid: SizeGrid) -> Html:
         rows += [
             [f"{n:,}", each.times * epochs, each.seeds]
             + [grid.gain_after(each, ball).per_cent() for ball in balls]
-            for each in grid.sweep.longer if each.n == n
-        ]  # fmt: skip
+            for each in grid.sweep.ladder(n)
+        ]
     return page.table(
         rows,
         numbers=range(3 + len(balls)),
@@ -392,20 +392,16 @@ def patience(grid: SizeGrid) -> Html:
 def added(grid: SizeGrid) -> str:
     """What the longest training at the last size adds, seed by seed."""
     n = max(each.n for each in grid.sweep.longer)
-    longest = max(
-        (each for each in grid.sweep.longer if each.n == n),
-        key=lambda each: each.times,
-    )
+    longest = grid.sweep.ladder(n)[-1]
     epochs = sizes.sized(grid.sweep, n).epochs
     told = [
         f"{'standard' if ball is None else called(ball, grid.sweep.dataset)} "
         f"{grid.added(longest, way, ball).per_cent()}"
         for way, ball in sizes.extremes(grid.sweep)
     ]
-    seeds = f"{longest.seeds} seeds" if longest.seeds > 1 else "seed 0"
     return (
         f"With {n:,} images and {longest.times * epochs} epochs instead of "
-        f"{epochs}, points added to standard accuracy ({seeds}): "
+        f"{epochs}, points added to standard accuracy ({longest.which}): "
         f"{', '.join(told)}."
     )
 

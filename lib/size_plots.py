@@ -132,15 +132,11 @@ def against_eps(grid: SizeGrid) -> Figure:
 
 def patience(grid: SizeGrid) -> Figure:
     """Standard accuracy against epochs, seed 0: a panel for each size."""
-    ladder = grid.sweep.longer
-    counts = sorted({each.n for each in ladder})
+    counts = sorted({each.n for each in grid.sweep.longer})
     width = 5.8 if len(counts) == 1 else 7.2
     fig, panels = plots.axes(len(counts), width=width, share_y=True)
     for panel, n in zip(panels, counts, strict=True):
-        steps = sorted(
-            (each for each in ladder if each.n == n),
-            key=lambda each: each.times,
-        )
+        steps = grid.sweep.ladder(n)
         epochs = [
             times * sized(grid.sweep, n).epochs
             for times in (1, *(each.times for each in steps))

@@ -49,18 +49,37 @@ class SizePoint:
     also: tuple[str, ...] = results.later(())
 
 
+# how often the epochs of the sweep: begins the names of the records
+WORDS = {2: "twice", 4: "fourfold", 8: "eightfold"}
+
+
 @dataclass(frozen=True)
 class Longer:
-    """Networks of ``n`` training images with ``times`` as many epochs."""
+    """Networks of ``n`` training images with ``times`` as many epochs.
+
+    ``times`` is a key of ``WORDS``; raises ``ValueError`` otherwise.
+    """
 
     n: int
     times: int
     seeds: int = 1
 
+    def __post_init__(self) -> None:
+        if self.times not in WORDS:
+            raise ValueError(
+                f"times is {self.times}; lib.sizes.WORDS has names for "
+                f"{', '.join(map(str, WORDS))}, add one for others"
+            )
+
     @property
     def word(self) -> str:
         """Such as ``"twice"``; it begins the names of their records."""
-        return {2: "twice", 4: "fourfold", 8: "eightfold"}[self.times]
+        return WORDS[self.times]
+
+    @property
+    def which(self) -> str:
+        """The seeds in words: ``"seed 0"``, or such as ``"3 seeds"``."""
+        return f"{self.seeds} seeds" if self.seeds > 1 else "seed 0"
 
 
 @dataclass(frozen=True)
@@ -99,6 +118,11 @@ class Sweep:
     def balls(self) -> tuple[tuple[str, float], ...]:
         """The (norm, eps) pairs of the sweep."""
         return tuple((norm, e) for norm in self.eps for e in self.eps[norm])
+
+    def ladder(self, n: int) -> list[Longer]:
+        """The longer trainings on ``n`` images, fewest epochs first."""
+        found = [each for each in self.longer if each.n == n]
+        return sorted(found, key=lambda each: each.times)
 
 
 def budget(

@@ -156,6 +156,18 @@ def test_a_longer_training_has_more_epochs_and_is_else_the_same(sweep):
             assert found[name] == replace(once, recipe=changed)
 
 
+def test_a_longer_training_without_a_name_is_refused():
+    with pytest.raises(ValueError, match="times is 3; lib"):
+        sizes.Longer(30, 3)
+
+
+def test_the_ladder_of_a_size_rises():
+    steps = sizes.Longer(30, 4), sizes.Longer(60, 2), sizes.Longer(30, 2, 3)
+    ladder = replace(SWEEP, longer=steps).ladder(30)
+    assert [each.times for each in ladder] == [2, 4]
+    assert [each.which for each in ladder] == ["3 seeds", "seed 0"]
+
+
 def test_a_curve_is_made_of_points_of_the_sweep():
     found = dict(sizes.points(SWEEP))
     curve = sizes.curve(SWEEP, SWEEP.balls[-1], seed=2)
