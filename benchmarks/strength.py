@@ -44,7 +44,7 @@ MNIST = "training-mnist/{}-seed0"
 
 
 def case(
-    weights: str, norm: str, eps: float, n: int = 200, shaped: bool = False
+    weights: str, norm: str, eps: float, n: int = 1_000, shaped: bool = False
 ) -> dict:
     """One model, one ball, the first ``n`` of a random order of images."""
     return {
@@ -79,9 +79,9 @@ CIFAR = {
     f"cifar-{name}": case(f"training-cifar10/{name}-seed0", norm, eps, n)
     | {"data": "cifar10"}
     for name, norm, eps, n in (
-        ("linf-8", "linf", 8 / 255, 100),
-        ("standard", "linf", 1 / 255, 50),
-        ("l2-80", "l2", 80 / 255, 100),
+        ("linf-8", "linf", 8 / 255, 1_000),
+        ("standard", "linf", 1 / 255, 200),
+        ("l2-80", "l2", 80 / 255, 200),
     )
 }
 

@@ -113,6 +113,8 @@ class Cascade:
             return x
         if stage.start == "on":
             return self.point[self.rows]
+        if stage.start == "worst":
+            return self.x_adv[self.rows]
         chance = torch.Generator(x.device).manual_seed(self.seed)
         delta = random_in_ball(x, eps, norm, chance)
         return _into_box(x, project(delta, eps, norm))

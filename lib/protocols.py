@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .apgd import apgd
 from .attacks import margin, pgd
-from .blackbox import search
+from .blackbox import search, square
 from .fab import fab
 
 Found = tuple[Tensor, Tensor]  # worst points (n, ...), their margins (n,)
@@ -32,7 +32,8 @@ class Stage:
     ``targets``: ranks among the wrong classes, each of which is attacked in
     turn. ``starts``: how often an example is attacked where there are no
     targets. ``start``: from the ``"clean"`` image, ``"random"`` points of
-    the ball, or ``"on"`` from where the leg before has brought it.
+    the ball, ``"on"`` from where the leg before has brought it, or the
+    ``"worst"`` point that any stage has found.
     """
 
     targets: tuple[int, ...] = ()
@@ -172,6 +173,34 @@ class Probe(Stage):
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Polish(Stage):
+    """Square (:func:`lib.blackbox.square`) from the worst points so far.
+
+    On the ``share`` of examples nearest to being fooled. Gradients have
+    brought these close; ``queries`` repaint one window after the other and
+    keep what brings them closer, for which no slope is needed. Whether
+    gradients are masked is asked by a :class:`Probe`, which starts afresh.
+    """
+
+    queries: int
+    share: float = 1.0
+    start: str = "worst"
+
+    def choose(self, gap: Tensor, near: Tensor, masked: bool) -> Tensor:
+        return _nearest(gap, gap > 0, self.share)
+
+    def attack(
+        self, model: nn.Module, x: Tensor, y: Tensor, *, eps: float,
+        norm: str, start: Tensor, seed: int, **_: object,
+    ) -> Found:  # fmt: skip
+        same = torch.Generator(x.device).manual_seed(seed)
+        return square(
+            model, x, y, eps=eps, norm=norm, queries=self.queries,
+            generator=same, start=start,
+        )  # fmt: skip
+
+
 def _nearest(gap: Tensor, allowed: Tensor, share: float) -> Tensor:
     """Rows of the ``share`` of the allowed with the smallest margins."""
     rows = allowed.nonzero()[:, 0]
@@ -236,9 +265,11 @@ def race(
 QUICK = Protocol("quick", race("ce", "margin", steps=(6, 12)))
 # Chosen on training images. What falls after the first races falls to a
 # target among the three likeliest wrong classes, and here all take part; or
-# to one more start, and there it is among the nearest ninth. Where the
-# probe has beaten the gradients, walks along the boundary find most of what
-# climbs have missed, and queries need no gradient at all.
+# to one more start, and there it is among the nearest ninth. In l-infinity a
+# few of the very nearest fall to no start, but to windows painted over their
+# worst points. Where the probe has beaten the gradients, walks along the
+# boundary find most of what climbs have missed, and queries need no gradient
+# at all.
 STRONG = Protocol(
     "strong",
     (
@@ -251,6 +282,7 @@ STRONG = Protocol(
             "ce", "margin", steps=(20, 40), start="random", share=THIRD**2,
             starts=9,
         ),
+        Polish(500, share=THIRD**4),
         Probe(25, share=0.1, least=32),
         Walk(50, masked=True),
         Walk(100, share=THIRD, targets=NINE, masked=True),

@@ -540,6 +540,7 @@ SMALL = protocols.Protocol(
         *protocols.race("ce", steps=(2, 3), start="random", starts=3),
         *protocols.race("margin", steps=(2, 3), targets=(1, 2, 4)),
         protocols.Walk(3, share=0.2, targets=(2, 7)),
+        protocols.Polish(15, share=0.3),
         protocols.Probe(12, share=0.2, least=3),
         protocols.Walk(4, masked=True),
         protocols.Walk(3, share=0.5, targets=(1, 3, 7), masked=True),

@@ -30,8 +30,9 @@ from promises import (
 )
 from torch import nn
 
-from lib import evaluation, norms, sanity
-from lib.attacks import pgd
+from lib import evaluation, norms, protocols, sanity
+from lib.attacks import margin, pgd
+from lib.blackbox import square
 from lib.evaluation import (
     Accuracy,
     accuracy,
@@ -40,7 +41,7 @@ from lib.evaluation import (
     robust_accuracy,
     sanity_checks,
 )
-from lib.protocols import Climb, Probe, Protocol, plain_pgd, race
+from lib.protocols import Climb, Polish, Probe, Protocol, plain_pgd, race
 
 # --- counts and intervals -------------------------------------------------
 
@@ -818,6 +819,36 @@ def test_a_probe_that_is_resumed_knows_what_the_gradients_had(
         with pytest.raises(Killed):
             look()
     assert look().flags == ()
+
+
+def test_polishing_is_for_the_nearest_and_from_their_worst(monkeypatch):
+    """It gives Square the worst points so far and keeps what that lowers."""
+    model, x, y = wavy_case()
+    climbs = race("margin", steps=(2,))
+    polish, given = Polish(30, share=0.25), {}
+
+    def paint(model, x, y, *, start, **settings):
+        given.update(settings, start=start)
+        return square(model, x, y, start=start, **settings)
+
+    def run(*stages):
+        return robust_accuracy(
+            model, x, y, eps=0.01, protocol=Protocol("x", stages),
+            generator=seeded(0),
+        )  # fmt: skip
+
+    monkeypatch.setattr(protocols, "square", paint)
+    before, after = run(*climbs), run(*climbs, polish)
+    gaps = margin(model(before.x_adv), y)
+    nearest = gaps.masked_fill(gaps <= 0, torch.inf).argsort()
+    chosen = nearest[: math.ceil(0.25 * int((gaps > 0).sum()))].sort().values
+    assert torch.equal(given["start"], before.x_adv[chosen])
+    assert given["queries"] == 30 and given["eps"] == 0.01
+    now = margin(model(after.x_adv), y)
+    assert (now <= gaps).all() and (now < gaps)[chosen].any()
+    rest = torch.ones(len(x), dtype=torch.bool)
+    rest[chosen] = False
+    assert torch.equal(after.x_adv[rest], before.x_adv[rest])
 
 
 def test_a_probe_is_spread_over_the_margins():
