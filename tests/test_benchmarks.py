@@ -4,6 +4,7 @@ Nothing here looks at a clock that could be late.
 """
 
 import importlib.util
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -81,6 +82,67 @@ def test_a_peer_that_is_not_there_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv("BENCH_PEERS", str(tmp_path))
     assert common.peer("a_peer_of_ours.part").value == 3
     assert [*common.versions("torch", "no-such-package")] == ["torch"]
+
+
+def recorded(prefix: str) -> dict:
+    """The committed records of one script, by the rest of their names."""
+    found = {
+        path.stem.removeprefix(prefix): json.loads(path.read_text("utf-8"))
+        for path in (ROOT / "results" / "benchmarks").glob(f"{prefix}*.json")
+    }
+    assert found, f"no record is called {prefix}*"
+    return found
+
+
+def mean(rows: list[dict], what: str) -> float:
+    return sum(row[what] for row in rows) / len(rows)
+
+
+@pytest.mark.parametrize("case", sorted(recorded("strength-")))
+def test_strong_keeps_its_promise_beside_autoattack(case):
+    """Within 0.3 points at 1/40 of the cost, unless a flag was raised."""
+    values = recorded("strength-")[case]["values"]
+    total, theirs = values["autoattack"]["total"], values["autoattack"]
+    rows = [row for row in values["ours"] if row["protocol"] == "strong"]
+    assert len(rows) == 3 and total >= 200
+    if any(row["flags"] for row in rows):
+        assert case == "mnist-linf-0.3-under-l2-1.5", "a new flag"
+        return
+    gap = 100 * (mean(rows, "correct") - theirs["correct"]) / total
+    assert gap <= 0.3
+    assert mean(rows, "times_cheaper") >= 40
+
+
+@pytest.mark.parametrize("case", sorted(recorded("strength-")))
+def test_quick_keeps_its_promise_beside_40_steps_of_a_peer(case):
+    values = recorded("strength-")[case]["values"]
+    rows = [row for row in values["ours"] if row["protocol"] == "quick"]
+    assert mean(rows, "correct") <= values["peer"]["correct"]
+    assert mean(rows, "cpu_seconds") <= values["peer"]["cpu_seconds"] / 3
+
+
+@pytest.mark.parametrize("case", ["mnist", "cifar"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("batch", ["64", "100", "250"])
+def test_a_step_costs_little_more_than_its_passes(case, norm, batch):
+    times = recorded("speed-")[case]["values"][norm][batch]
+    assert times["pgd"]["ratio"] <= 1.10
+    peers = [times[name]["ratio"] for name in ("torchattacks", "foolbox")]
+    assert times["pgd"]["ratio"] <= 1.05 * min(peers), "within the noise"
+
+
+def test_a_call_for_many_images_costs_no_more_than_small_ones():
+    calls = recorded("speed-")["growth"]["values"]["one_call"]
+    for model, times in calls.items():
+        assert times["one call"]["ratio"] <= 1.10, model
+
+
+def test_an_epoch_of_training_costs_little_more_than_its_passes():
+    values = recorded("training-")["epoch"]["values"]
+    tables = {k: v["table"] for k, v in values.items() if k != "versions"}
+    assert len(tables) >= 5
+    for case, table in tables.items():
+        assert table["ours"]["ratio"] <= 1.05, case
 
 
 def test_yardsticks_do_not_see_how_busy_the_machine_is(monkeypatch):
