@@ -22,7 +22,9 @@ from torch import Tensor
 # Figures are drawn with this colour for text and axes; the page's own text
 # colour takes its place, so that they follow the light and dark themes.
 INK = "#010203"
-_SHORT = r"(?=.*[ -]).{1,10}"  # not broken in a table: "l2 1.5", "CIFAR-10"
+# not broken in a table: "l2 1.5", "CIFAR-10", "l∞-trained"
+_SHORT = r"(?=.*[ -])(?=.*[\d∞]).{1,10}"
+_LONG = r"[^\s<>&]{18,}"  # a path: broken after a slash, a dot, a colon
 LEAST = 0.62  # of its full width: letters of 11 points are 9 pixels high
 
 
@@ -93,7 +95,12 @@ def table(
         extra = ' scope="col"' if tag == "th" else ""
         if stacked and tag == "td":
             extra = f' data-column="{_escape(header[column])}"'
-        inner = value.html if isinstance(value, Html) else _escape(value)
+        if isinstance(value, Html):
+            inner = value.html
+        elif column in numbers:
+            inner = _in_groups(_escape(value))
+        else:
+            inner = re.sub(_LONG, _breakable, _escape(value))
         return f"<{tag}{kind}{extra}>{inner}</{tag}>"
 
     def line(cells: Sequence[object], tag: str) -> str:
@@ -208,6 +215,24 @@ def _typeset(text: str) -> str:
 
 def _escape(value: object) -> str:
     return html.escape(_typeset(str(value)))
+
+
+def _breakable(path: re.Match[str]) -> str:
+    return re.sub(r"([/_]|::|\.(?=\w))", r"\1<wbr>", path[0])
+
+
+def _in_groups(cell: str) -> str:
+    """A cell of numbers that breaks, if at all, before an interval.
+
+    Spaces in brackets, unless there is too much in them for a phone, and
+    after a sign that leads on, or before a slash, do not break.
+    """
+    cell = re.sub(
+        r"[\[(][^\])]{,14}[\])]", lambda m: m[0].replace(" ", "\xa0"), cell
+    )
+    return re.sub(
+        r"(?:(?<=[±–→])|(?<=\bto)|(?<=\bof)) | (?=/)", "\xa0", cell
+    )
 
 
 def _require_words(what: str, alt: str, caption: str) -> None:

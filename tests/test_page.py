@@ -220,11 +220,21 @@ def test_a_table_escapes_what_it_is_given():
 
 
 def test_a_short_name_is_not_broken_in_a_table():
-    rows = [["l2 1.5", "CIFAR-10", "clean", "two words and more", "1 2"]]
+    rows = [["l2 1.5", "CIFAR-10", "clean", "two words 3 more", "1 2"]]
     html = page.table(rows, header="abcde", caption="c", numbers=[4]).html
     assert html.count('<td class="short">') == 2
     assert '<td class="short">CIFAR-10</td>' in html
     assert "<td>clean</td>" in html, "has nothing to break"
+    words = page.table([["in the box"]], header="a", caption="c").html
+    assert "<td>in the box</td>" in words, "words may break"
+
+
+def test_a_path_may_break_in_a_table():
+    path, word = "tests/test_a_b.py::test_c", "a.b/c"
+    shown = page.table([[path, word]], header="ab", caption="c").html
+    broken = "tests/ test_ a_ b. py:: test_ c".replace(" ", "<wbr>")
+    assert f"<td>{broken}</td>" in shown
+    assert f"<td>{word}</td>" in shown
 
 
 def test_cells_of_a_stacked_table_name_their_column():
@@ -268,6 +278,21 @@ def test_numbers_are_typeset(typed, shown):
     made = page.table([[typed]], header=["a"], caption=typed)
     assert made.html.count(shown or typed) == 3  # caption, label, cell
     assert repr(made).count(typed) == 2
+
+
+def test_a_number_breaks_before_its_interval_only():
+    cells = [
+        "97.5 [96.1, 98.2]", "3.1 ± 0.2", "1 – 2", "4 / 5",
+        "6 to [0.998765, 0.999876]",
+    ]  # fmt: skip
+    made = page.table([cells], header="abcde", caption="c", numbers=range(5))
+    shown = re.findall("<td[^>]*>([^<]*)</td>", made.html)
+    assert shown == [
+        "97.5 [96.1,\xa098.2]", "3.1 ±\xa00.2", "1 –\xa02", "4\xa0/ 5",
+        "6 to\xa0[0.998765, 0.999876]",
+    ]  # fmt: skip
+    plain = page.table([cells], header="abcde", caption="c").html
+    assert "\xa0" not in plain, "words may break anywhere"
 
 
 def test_a_sentence_is_markdown():
