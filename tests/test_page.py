@@ -266,7 +266,8 @@ def test_a_row_that_does_not_match_the_header_is_refused(row):
     [
         ("-1.5 [-2.0, -1] (-.5)", "−1.5 [−2.0, −1] (−.5)"),
         ("97% and 95 % of 3%.", "97\u202f% and 95\u202f% of 3\u202f%."),
-        ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3 - 2", None),
+        ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3-2", None),
+        ("2p - 1 and (a) - b, - so", "2p − 1 and (a) − b, - so"),
         ("[2](-1)", None),  # may be a link
         ("%d and 5%20", None),
     ],
@@ -278,6 +279,58 @@ def test_numbers_are_typeset(typed, shown):
     made = page.table([[typed]], header=["a"], caption=typed)
     assert made.html.count(shown or typed) == 3  # caption, label, cell
     assert repr(made).count(typed) == 2
+
+
+@pytest.mark.parametrize(
+    "typed, seen, markdown",
+    [
+        ("l2 1.5", "ℓ<sub>2</sub> 1.5", r"$\ell_2$ 1.5"),
+        ("(l∞-net)", "(ℓ<sub>∞</sub>-net)", r"($\ell_\infty$-net)"),
+        ("l2- and l-infinity", "ℓ<sub>2</sub>- and ℓ<sub>∞</sub>",
+         r"$\ell_2$- and $\ell_\infty$"),
+        ("w1 (x6)", "w₁ (x₆)", "$w_1$ ($x_6$)"),
+        ("pgd-l2-1.5, linf-0.3, x/l2, a_l2, w10, max1", None, None),
+        ('norm="linf"', "norm=&quot;linf&quot;", None),
+    ],
+)  # fmt: skip
+def test_norms_are_shown_as_the_prose_writes_them(typed, seen, markdown):
+    seen, markdown = seen or typed, markdown or typed
+    made = page.table([[typed]], header=["l2"], caption=typed, numbers=[0])
+    assert f"<figcaption>{seen}</figcaption>" in made.html
+    assert f'<td class="number">{seen}</td>' in made.html
+    assert '<th class="number" scope="col">ℓ<sub>2</sub></th>' in made.html
+    read_out = typed.replace('"', "&quot;")
+    assert f'aria-label="{read_out}"' in made.html
+    assert repr(made) == f"{typed}\nl2\n{typed}"
+    assert page.say(typed)._repr_markdown_() == markdown
+    verdict = page.Verdict(True, typed)._repr_markdown_()
+    assert verdict == f"**✔ Right.** {markdown}"
+    grid = page.images(
+        [torch.zeros(1, 1, 2, 2)], row_labels=[typed], column_labels=[typed],
+        alt=typed, caption=typed,
+    )  # fmt: skip
+    assert grid.html.count(f">{seen}</") == 3
+
+
+@pytest.mark.parametrize(
+    "kept", ["`l2`", "$l2$", "[a](b-l2 x1)", "{term}`l2`", "``a ` l2``"]
+)
+def test_code_formulas_and_addresses_of_a_sentence_stay(kept):
+    said = page.say(f"In l2: {kept}, and w1.")._repr_markdown_()
+    assert said == rf"In $\ell_2$: {kept}, and $w_1$."
+
+
+def test_norms_are_lowered_in_a_figure():
+    fig, (ax,) = plots.axes()
+    ax.set_title("l∞ 0.3 and l2")
+    ax.set_xlabel("eps")
+    shown = page.figure(fig, alt="l2 & more", caption="In l2.").html
+    assert "l∞" not in shown and ">eps</text>" in shown
+    raised = re.findall(r"<tspan[^>]*>([^<]*)</tspan>", shown)
+    assert raised == ["ℓ", "∞", " 0.3 and ", "ℓ", "2", ""]
+    assert 'aria-label="l2 &amp; more"' in shown
+    assert "<figcaption>In ℓ<sub>2</sub>.</figcaption>" in shown
+    ElementTree.fromstring(shown)
 
 
 def test_a_number_breaks_before_its_interval_only():
