@@ -108,9 +108,9 @@ def table(
         if isinstance(value, Html):
             inner = value.html
         elif column in numbers:
-            inner = _in_groups(_content(value))
+            inner = _in_groups(typeset(value))
         else:
-            inner = re.sub(_LONG, _breakable, _content(value))
+            inner = re.sub(_LONG, _breakable, typeset(value))
         return f"<{tag}{kind}{extra}>{inner}</{tag}>"
 
     def line(cells: Sequence[object], tag: str) -> str:
@@ -123,7 +123,7 @@ def table(
     # the caption stands outside the part that scrolls, so that it wraps
     markup = (
         '<figure class="book-figure">'
-        f"<figcaption>{_content(caption)}</figcaption>"
+        f"<figcaption>{typeset(caption)}</figcaption>"
         f'<div class="book-scroll" tabindex="0" role="group" '
         f'aria-label="{_escape(caption)}">'
         f'<table class="book-table{" book-stacked" if stacked else ""}">'
@@ -174,7 +174,7 @@ def images(
     _require_words("a grid of images", alt, caption)
     shown = "image-rendering:pixelated;display:block;margin:auto"
     head = "".join(
-        f'<th scope="col">{_content(label)}</th>' for label in column_labels
+        f'<th scope="col">{typeset(label)}</th>' for label in column_labels
     )
     body = ""
     for label, row in zip(row_labels, rows, strict=True):
@@ -183,7 +183,7 @@ def images(
             f' height="{size}" style="{shown}" src="{_data_uri(image)}"></td>'
             for name, image in zip(column_labels, row, strict=True)
         )
-        body += f'<tr><th scope="row">{_content(label)}</th>{cells}</tr>'
+        body += f'<tr><th scope="row">{typeset(label)}</th>{cells}</tr>'
     grid = (
         f'<div class="book-scroll" tabindex="0" role="group" '
         f'aria-label="{_escape(alt)}"><table class="book-grid">'
@@ -238,8 +238,8 @@ def spelled(text: str) -> str:
     return _ENTRY.sub(lambda m: m[1] + _SMALL[m[2]], text)
 
 
-def _content(value: object) -> str:
-    """For what is seen between two tags."""
+def typeset(value: object) -> str:
+    """HTML of a text, as :func:`table` writes it: signs, norms, letters."""
     text = html.escape(spelled(_typeset(str(value))))
     return text.replace("ℓ₂", "ℓ<sub>2</sub>").replace(
         "ℓ∞", "ℓ<sub>∞</sub>"
@@ -283,7 +283,7 @@ def _require_words(what: str, alt: str, caption: str) -> None:
 def _as_figure(inner: str, caption: str) -> str:
     return (
         f'<figure class="book-figure">{inner}'
-        f"<figcaption>{_content(caption)}</figcaption></figure>"
+        f"<figcaption>{typeset(caption)}</figcaption></figure>"
     )
 
 
