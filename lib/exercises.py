@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import attacks, evaluation
+from . import attacks, evaluation, norms
 from .page import Verdict
 
 _OPEN = Verdict(None, "Write your answer into the cell above and run it.")
@@ -155,6 +156,123 @@ def half_batch(
     if float(moved.max()) > eps + 1e-5:
         return Verdict(False, f"Some pixel moved by more than eps = {eps}.")
     return Verdict(True, "One half clean, the other at its worst.")
+
+
+def linear_worst_case(answer: Callable[..., Tensor | None]) -> Verdict:
+    """Exercise: the logistic loss at a linear model's worst points.
+
+    ``answer(w, b, x, y, eps, norm)`` gets weights (d,), a bias, examples
+    (n, d) and labels -1 or +1 (n,); it returns losses (n,).
+    """
+    draw = torch.Generator().manual_seed(0)
+    w, x = torch.randn(6, generator=draw), torch.randn(9, 6, generator=draw)
+    y, b = torch.tensor([1.0, -1, -1] * 3), torch.tensor(0.4)
+    for norm, eps in (("linf", 0.3), ("l2", 0.7)):
+        data = b, x, y, eps, norm
+        slope = w.clone().requires_grad_()
+        given = answer(slope, *data)
+        if given is None:
+            return _OPEN
+        if given.shape != y.shape:
+            return Verdict(
+                False,
+                f"Return one loss for each of the {len(y)} examples, not "
+                f"the shape {tuple(given.shape)}: no mean, no sum.",
+            )
+        worst = _attacked_loss(w, *data)
+        if not torch.allclose(given, worst, atol=1e-4):
+            return Verdict(False, _mistaken(given.detach(), worst, w, *data))
+        right = torch.autograd.grad(_attacked_loss(slope, *data).sum(), slope)
+        if not given.requires_grad or not torch.allclose(
+            torch.autograd.grad(given.sum(), slope)[0], right[0], atol=1e-3
+        ):
+            return Verdict(
+                False,
+                "The losses are right, but one cannot train on them: all "
+                "of their gradient has to reach w. Use tensors throughout.",
+            )
+        steep = answer(300 * w, *data)
+        if steep is None or not steep.isfinite().all():
+            return Verdict(
+                False,
+                "Right for these weights; with 300 times as large ones the "
+                "loss is not finite. `F.softplus` does not overflow.",
+            )
+    return Verdict(
+        True,
+        "As high as at the worst of all corners (linf) and at the end of "
+        "the gradient (l2), for the price of one norm of the weights.",
+    )
+
+
+def _attacked_loss(
+    w: Tensor, b: Tensor, x: Tensor, y: Tensor, eps: float, norm: str
+) -> Tensor:
+    """The largest loss that an attack finds, for each example.
+
+    In l-infinity it tries every corner of the ball: the loss is convex in
+    the image, so one of them is the worst. In l2 it takes one step of full
+    length along the gradient, whose direction is the same everywhere.
+    """
+    if norm == "linf":
+        sides = torch.tensor([-eps, eps])
+        ends = torch.cartesian_prod(*[sides] * x.shape[1])
+        near = x[:, None] + ends
+    else:
+        image = x.clone().requires_grad_()
+        loss = F.softplus(-y * (image @ w.detach() + b)).sum()
+        (grad,) = torch.autograd.grad(loss, image)
+        near = (x + eps * norms.steepest(grad, "l2"))[:, None]
+    return F.softplus(-y[:, None] * (near @ w + b)).amax(dim=1)
+
+
+def _mistaken(
+    given: Tensor,
+    worst: Tensor,
+    w: Tensor,
+    b: Tensor,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    norm: str,
+) -> str:
+    """What was probably done where ``given`` are not the worst losses."""
+    score = x @ w + b
+    sizes = {"1": w.abs().sum(), "2": w.norm(), "infinity": w.abs().max()}
+    right = "1" if norm == "linf" else "2"
+    less = eps * sizes.pop(right)
+    shifted = {
+        "This is the loss at the examples themselves. How far can a "
+        "perturbation lower the margin?": y * score,
+        "You have raised the margins. The adversary wants them small: "
+        "mind the sign.": y * score + less,
+        "Where is the label? An example with y = -1 is right where "
+        "w.x + b is *below* zero.": score - less,
+        "The label must not turn the adversary around: it lowers the "
+        "margin y (w.x + b) of both classes.": y * (score - less),
+        "The norm must not be squared: twice the weights, twice the "
+        "harm of the same perturbation.": y * score - less**2 / eps,
+    } | {
+        f'With norm="{norm}" the harm is not measured by the {name}-norm of '
+        "w. How large can w.delta get where delta has length 1?": y * score
+        - eps * size
+        for name, size in sizes.items()
+    }
+    found = {hint: F.softplus(-m) for hint, m in shifted.items()}
+    found[
+        "The loss is not a sum of a clean loss and a penalty. The norm "
+        "belongs to the margin, inside of the softplus."
+    ] = F.softplus(-y * score) + less
+    for hint, losses in found.items():
+        if torch.allclose(given, losses, atol=1e-4):
+            return hint
+    row = int((given - worst).abs().argmax())
+    far = "more" if given[row] > worst[row] else "less"
+    return (
+        f'With norm="{norm}" and eps = {eps} your loss of example {row} is '
+        f"{given[row]:.3f}, {far} than the attack finds ({worst[row]:.3f}). "
+        "Which perturbation lowers the margin most?"
+    )
 
 
 def trade_off(answer: dict[str, str] | None, truth: dict[str, str]) -> Verdict:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import product
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ._checks import check_images
-from .page import Html, _as_figure, _data_uri, _require_words
+from .page import Html, _as_figure, _data_uri, _require_words, spelled
 
 _HERE = Path(__file__).parent
 # in CSS pixels, as in explorer.css: where pictures go, what is between two,
@@ -146,6 +146,7 @@ def explorer(
         raise ValueError("an explorer needs at least one choice")
     keys = list(product(*(range(len(c.options)) for c in choices)))
     _check_panels(choices, panels, keys, len(tiles))
+    choices = tuple(map(_spelled, choices))
     where, kept = _distinct(tiles, [panels[key] for key in keys])
     sheet = _Sheet(kept, tile_size, lossy)
     start = tuple(c.start for c in choices)
@@ -272,10 +273,16 @@ def _packed(panel: Panel, where: dict[int, int]) -> list[Any]:
     for row in panel.rows:
         tiles = [where[int(tile)] for tile in row.tiles]
         bars = [round(100 * float(share), 1) for share in row.bars]
-        rows.append([row.label, tiles, list(row.captions), bars])
+        captions = [spelled(words) for words in row.captions]
+        rows.append([spelled(row.label), tiles, captions, bars])
         while not rows[-1][-1] and len(rows[-1]) > 2:
             rows[-1].pop()
-    return [panel.sentence, *rows]
+    return [spelled(panel.sentence), *rows]
+
+
+def _spelled(choice: Choice) -> Choice:
+    options = tuple(map(spelled, choice.options))
+    return replace(choice, words=spelled(choice.words), options=options)
 
 
 def _body(

@@ -22,8 +22,20 @@ from torch import Tensor
 # Figures are drawn with this colour for text and axes; the page's own text
 # colour takes its place, so that they follow the light and dark themes.
 INK = "#010203"
-_SHORT = r"(?=.*[ -]).{1,10}"  # not broken in a table: "l2 1.5", "CIFAR-10"
+# not broken in a table: "l2 1.5", "CIFAR-10", "l∞-trained"
+_SHORT = r"(?=.*[ -])(?=.*[\d∞]).{1,10}"
+_LONG = r"[^\s<>&]{18,}"  # a path: broken after a slash, a dot, a colon
 LEAST = 0.62  # of its full width: letters of 11 points are 9 pixels high
+# Names typed on any keyboard, which a page shows as the prose writes them:
+# norms (not in the name of a record, "l2-1.5", and not in a quoted value)
+# and weights and features of the toy.
+_NORM = re.compile(r"(?<![\w/.\"'`-])l(2|∞|inf|-infinity)(?![\w\"'`/]|-\d)")
+_ENTRY = re.compile(r"(?<![\w.\"'`\\])([wx])([1-9])(?![\w\"'`])")
+_SMALL = dict(zip("123456789", "₁₂₃₄₅₆₇₈₉", strict=True))
+# what a sentence in Markdown leaves as it is: code, formulas, addresses
+_VERBATIM = re.compile(
+    r"(``.*?``|(?:\{[^}]*\})?`[^`]*`|\$[^$]*\$|\]\([^)]*\))"
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Sentence:
     markdown: str
 
     def _repr_markdown_(self) -> str:
-        return _typeset(self.markdown)
+        return _prose(self.markdown)
 
     def __repr__(self) -> str:
         return self.markdown
@@ -92,8 +104,13 @@ def table(
             kind = ' class="short"'
         extra = ' scope="col"' if tag == "th" else ""
         if stacked and tag == "td":
-            extra = f' data-column="{_escape(header[column])}"'
-        inner = value.html if isinstance(value, Html) else _escape(value)
+            extra = f' data-column="{_escape(spelled(header[column]))}"'
+        if isinstance(value, Html):
+            inner = value.html
+        elif column in numbers:
+            inner = _in_groups(typeset(value))
+        else:
+            inner = re.sub(_LONG, _breakable, typeset(value))
         return f"<{tag}{kind}{extra}>{inner}</{tag}>"
 
     def line(cells: Sequence[object], tag: str) -> str:
@@ -103,12 +120,12 @@ def table(
         return f"<tr>{inner}</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    label = _escape(caption)
     # the caption stands outside the part that scrolls, so that it wraps
     markup = (
-        f'<figure class="book-figure"><figcaption>{label}</figcaption>'
+        '<figure class="book-figure">'
+        f"<figcaption>{typeset(caption)}</figcaption>"
         f'<div class="book-scroll" tabindex="0" role="group" '
-        f'aria-label="{label}">'
+        f'aria-label="{_escape(caption)}">'
         f'<table class="book-table{" book-stacked" if stacked else ""}">'
         f"<thead>{line(header, 'th')}</thead>"
         f"<tbody>{body}</tbody></table></div></figure>"
@@ -157,7 +174,7 @@ def images(
     _require_words("a grid of images", alt, caption)
     shown = "image-rendering:pixelated;display:block;margin:auto"
     head = "".join(
-        f'<th scope="col">{_escape(label)}</th>' for label in column_labels
+        f'<th scope="col">{typeset(label)}</th>' for label in column_labels
     )
     body = ""
     for label, row in zip(row_labels, rows, strict=True):
@@ -166,7 +183,7 @@ def images(
             f' height="{size}" style="{shown}" src="{_data_uri(image)}"></td>'
             for name, image in zip(column_labels, row, strict=True)
         )
-        body += f'<tr><th scope="row">{_escape(label)}</th>{cells}</tr>'
+        body += f'<tr><th scope="row">{typeset(label)}</th>{cells}</tr>'
     grid = (
         f'<div class="book-scroll" tabindex="0" role="group" '
         f'aria-label="{_escape(alt)}"><table class="book-grid">'
@@ -194,20 +211,68 @@ class Verdict:
 
     def _repr_markdown_(self) -> str:
         mark = {None: "✎ Your turn", True: "✔ Right", False: "✘ Not yet"}
-        return f"**{mark[self.passed]}.** {self.message}"
+        return f"**{mark[self.passed]}.** {_prose(self.message)}"
 
 
 # --- inside ---------------------------------------------------------------
 
 
 def _typeset(text: str) -> str:
-    """Minus signs for hyphens before numbers, "5 %" for "5%", unbroken."""
+    """Minus signs for hyphens before numbers, "5 %" for "5%", unbroken.
+
+    And a minus sign for the hyphen of "2p - 1".
+    """
+    text = re.sub(r"(?<=[\w)]) - (?=[\w(])", " − ", text)
     text = re.sub(r"(?<![\w.)\]}-])(?<!\]\()-(?=\.?\d)", "−", text)
     return re.sub(r"(?<=\d) ?%(?!\w)", "\N{NARROW NO-BREAK SPACE}%", text)
 
 
 def _escape(value: object) -> str:
+    """For an attribute, which is read out: no signs beyond the keyboard's."""
     return html.escape(_typeset(str(value)))
+
+
+def spelled(text: str) -> str:
+    """``l2`` as "ℓ₂", ``l-infinity`` as "ℓ∞", ``w1`` as "w₁"; plain text."""
+    text = _NORM.sub(lambda m: "ℓ₂" if m[1] == "2" else "ℓ∞", text)
+    return _ENTRY.sub(lambda m: m[1] + _SMALL[m[2]], text)
+
+
+def typeset(value: object) -> str:
+    """HTML of a text, as :func:`table` writes it: signs, norms, letters."""
+    text = html.escape(spelled(_typeset(str(value))))
+    return text.replace("ℓ₂", "ℓ<sub>2</sub>").replace(
+        "ℓ∞", "ℓ<sub>∞</sub>"
+    )
+
+
+def _prose(markdown: str) -> str:
+    """For a sentence in Markdown; names become formulas, as in the prose."""
+    parts = _VERBATIM.split(markdown)
+    for i in range(0, len(parts), 2):
+        seen = _typeset(parts[i])
+        seen = _ENTRY.sub(r"$\1_\2$", seen)
+        seen = spelled(seen).replace("ℓ₂", r"$\ell_2$")
+        parts[i] = seen.replace("ℓ∞", r"$\ell_\infty$")
+    return "".join(parts)
+
+
+def _breakable(path: re.Match[str]) -> str:
+    return re.sub(r"([/_]|::|\.(?=\w))", r"\1<wbr>", path[0])
+
+
+def _in_groups(cell: str) -> str:
+    """A cell of numbers that breaks, if at all, before an interval.
+
+    Spaces in brackets, unless there is too much in them for a phone, and
+    after a sign that leads on, or before a slash, do not break.
+    """
+    cell = re.sub(
+        r"[\[(][^\])]{,14}[\])]", lambda m: m[0].replace(" ", "\xa0"), cell
+    )
+    return re.sub(
+        r"(?:(?<=[±–→])|(?<=\bto)|(?<=\bof)) | (?=/)", "\xa0", cell
+    )
 
 
 def _require_words(what: str, alt: str, caption: str) -> None:
@@ -218,7 +283,7 @@ def _require_words(what: str, alt: str, caption: str) -> None:
 def _as_figure(inner: str, caption: str) -> str:
     return (
         f'<figure class="book-figure">{inner}'
-        f"<figcaption>{_escape(caption)}</figcaption></figure>"
+        f"<figcaption>{typeset(caption)}</figcaption></figure>"
     )
 
 
@@ -235,6 +300,7 @@ def _inline(svg: str, alt: str) -> str:
     svg = re.sub(r"url\(#", f"url(#{mark}-", svg)
     svg = re.sub(r'href="#', f'href="#{mark}-', svg)
     svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r"(?<=>)[^<>]+(?=</text>)", lambda m: _lowered(m[0]), svg)
     # the page's own font; Matplotlib before 3.11 wrote the shorthand, which
     # cannot say "inherit"
     svg = re.sub(
@@ -251,6 +317,17 @@ def _inline(svg: str, alt: str) -> str:
     style += f";min-width:{LEAST * pixels:.0f}px"
     return (
         f'{head} role="img" aria-label="{_escape(alt)}" style="{style}">{rest}'
+    )
+
+
+def _lowered(text: str) -> str:
+    """A text of an SVG with the norm's name beside ℓ, small and lower."""
+    return re.sub(
+        "ℓ([₂∞])([^ℓ]*)",
+        lambda m: '<tspan>ℓ</tspan><tspan dy="0.2em" font-size="72%">'
+        f'{"2" if m[1] == "₂" else m[1]}</tspan>'
+        f'<tspan dy="-0.144em">{m[2]}</tspan>',
+        spelled(text),
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .page import Html, _as_figure, _data_uri, _require_words
+from .page import Html, _as_figure, _data_uri, _require_words, typeset
 
 _HERE = Path(__file__).parent
 
@@ -203,7 +203,7 @@ def _read(question: Choice) -> str:
 
 
 def _marked(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", typeset(text))
 
 
 def _form(title: str, fields: str, told: str, book: dict[str, Any]) -> str:

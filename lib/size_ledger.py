@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from . import confusion, results, sizes, stats
+from .plots import NORM_NAMES
 from .size_plots import called
 from .size_readings import Ball, SizeGrid
 from .stats import Mean
@@ -23,6 +24,8 @@ SEEDS = {"mnist": 5, "cifar10": 3}
 TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 SMALL = 1_000  # "tens to a few hundred" images, and the next size
 STRONGEST = ("linf", 8 / 255)  # for which C3 names a size of the drop
+# training on altered digits, and how a sentence calls it
+RIVALS = {"random": "random noise", "fgsm": "FGSM", "pgd": "PGD"}
 WEAK = 0.02  # a gain of photographs that still counts as weak
 CHAPTER, PHOTOGRAPHS = "augmentation", "photographs"
 
@@ -177,15 +180,17 @@ def most_confusing() -> Finding:
     by_size = []
     for n in grid.sweep.rival_sizes:
         gains = {
-            f"{way} {ball[0]}": grid.gain(way, ball, n).value
+            f"{RIVALS[way]} in {NORM_NAMES[ball[0]]}": grid.gain(
+                way, ball, n
+            ).value
             for ball in grid.sweep.rival
-            for way in ("random", "fgsm", grid.robust_way)
-        } | {"shift": grid.gain("shift", None, n).value}
+            for way in RIVALS
+        } | {"small shifts": grid.gain("shift", None, n).value}
         by_size.append(f"{max(gains, key=gains.__getitem__)} at {n:,}")
     return Finding(
         f"{held} of {steps} steps of the order are beyond noise (a random "
-        "point is hardly worse than none); most helpful: "
-        + ", ".join(by_size),
+        "point is hardly worse than none); most helpful, by number of "
+        "training images: " + ", ".join(by_size),
         _enough(grid, _ordered(record) and len(by_size) >= 4),
     )
 
@@ -300,7 +305,8 @@ def _decline(grid: SizeGrid) -> Half:
             rises += stats.paired(after, before).low > 0
         means = [stats.over_seeds(each).value for each in seen]
         told.append(
-            f"{norm}: " + " → ".join(f"{100 * value:.2f}" for value in means)
+            f"{NORM_NAMES[norm]}: "
+            + " → ".join(f"{100 * value:.2f}" for value in means)
         )
     return (
         f"{_seeds(grid)}, {'; '.join(told)} %; rises beyond noise: {rises}",

@@ -18,6 +18,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .page import spelled
 from .sliders_scenes import SCENES, Scene
 
 _HERE = Path(__file__).parent
@@ -301,7 +302,7 @@ def _row(control: Control, settings: dict[str, float], key: str) -> str:
     c, value = control, settings[control.name]
     shown = _WRITE[c.shown](value)
     return (
-        f'<div><label for="{key}-{c.name}">{escape(c.words)}</label>'
+        f'<div><label for="{key}-{c.name}">{escape(spelled(c.words))}</label>'
         f'<input type="range" id="{key}-{c.name}" name="{c.name}" '
         f'min="{c.low:g}" max="{c.high:g}" step="{c.step:g}" '
         f'value="{value:g}" data-format="{c.shown}" '
@@ -327,7 +328,7 @@ def _ticks(spec: Figure, scene: Scene) -> str:
             part = i / count
             if axis == "x":
                 x, y = left + part * width, top + height
-                line, at = f"M{x:.1f} {top}v{height}", (x, y + 17, "middle")
+                line, at = f"M{x:.1f} {top}v{height}", (x, y + 22, "middle")
             else:
                 y = top + (1 - part) * height
                 line, at = f"M{left} {y:.1f}h{width}", (left - 6, y + 4, "end")
@@ -365,7 +366,7 @@ def _svg(spec: Figure, scene: Scene, alt: str) -> str:
         f'<rect class="frame" {inner}></rect>'
         f'<svg {inner} viewBox="{left} {top} {width} {height}" '
         f'style="overflow:hidden">{curves}</svg>{marks}'
-        f'<text x="{middle}" y="{top + height + 40}" text-anchor="middle">'
+        f'<text x="{middle}" y="{top + height + 45}" text-anchor="middle">'
         f"{escape(spec.x[0])}</text>"
         f'<text transform="translate(13 {centre}) rotate(-90)" '
         f'text-anchor="middle">{escape(spec.y[0])}</text></svg>'
@@ -386,7 +387,7 @@ def _legend(spec: Figure) -> str:
     ]
     rows = "".join(
         f'<li><svg viewBox="0 0 30 14" aria-hidden="true">{drawn}</svg>'
-        f"<span>{escape(words)}</span></li>"
+        f"<span>{escape(spelled(words))}</span></li>"
         for drawn, words in items
         if words
     )

@@ -164,7 +164,7 @@ def _adversarial() -> Finding:
     return (
         f"weak weights at most {weak:.4f} of w1, w1 within"
         f" {100 * off:.1f} % of the formula; learns nothing where ε in"
-        " training is 2p-1 or more, so the statement needs ε < 2p-1; hinge"
+        " training is 2p - 1 or more, so the statement needs ε < 2p - 1; hinge"
         f" drops at {v['threshold'] / v['eta']:.2f} η",
         held, "toy-training",
     )  # fmt: skip

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from lib import attacks, exercises
+from lib import attacks, exercises, norms
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,7 @@ def test_no_answer_is_neither_right_nor_wrong(model, batch):
         exercises.worst_case(lambda fooled: None),
         exercises.passes_per_update(None),
         exercises.half_batch(lambda *_: None, model, *batch),
+        exercises.linear_worst_case(lambda *_: None),
         exercises.targeted(lambda *_: None, model, *batch),
         exercises.trade_off({"a": None}, {"a": "up"}),
         exercises.sample_size(None),
@@ -131,6 +133,105 @@ def test_targeted_right(model, batch):
 def test_targeted_wrong_says_why(model, batch, answer, hint):
     verdict = exercises.targeted(answer, model, *batch, eps=0.5)
     assert verdict.passed is False and hint in verdict.message
+
+
+def _dual(w, norm):
+    return w.abs().sum() if norm == "linf" else w.norm()
+
+
+def _worst_margin(w, b, x, y, eps, norm):
+    return y * (x @ w + b) - eps * _dual(w, norm)
+
+
+def _worst(*args):
+    return F.softplus(-_worst_margin(*args))
+
+
+def test_linear_worst_case_right():
+    verdict = exercises.linear_worst_case(_worst)
+    assert verdict.passed, verdict.message
+
+
+def _clean(w, b, x, y, *_):
+    return F.softplus(-y * (x @ w + b))
+
+
+def _l2_always(w, b, x, y, eps, norm):
+    return _worst(w, b, x, y, eps, "l2")
+
+
+def _linf_always(w, b, x, y, eps, norm):
+    return _worst(w, b, x, y, eps, "linf")
+
+
+def _largest(w, b, x, y, eps, norm):
+    return F.softplus(-(y * (x @ w + b) - eps * w.abs().max()))
+
+
+def _no_label(w, b, x, y, eps, norm):
+    return F.softplus(-(x @ w + b - eps * _dual(w, norm)))
+
+
+def _label_on_all(w, b, x, y, eps, norm):
+    return F.softplus(-y * (x @ w + b - eps * _dual(w, norm)))
+
+
+def _squared(w, b, x, y, eps, norm):
+    return F.softplus(-(y * (x @ w + b) - eps * _dual(w, norm) ** 2))
+
+
+def _outside(w, b, x, y, eps, norm):
+    return _clean(w, b, x, y) + eps * _dual(w, norm)
+
+
+def _helped(w, b, x, y, eps, norm):
+    return _worst(w, b, x, y, -eps, norm)
+
+
+def _overflows(*args):
+    return torch.log(1 + torch.exp(-_worst_margin(*args)))
+
+
+def _half_gradient(w, b, x, y, eps, norm):
+    return F.softplus(-(y * (x @ w + b) - eps * _dual(w, norm).detach()))
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (_clean, "examples themselves"),
+        (_helped, "raised the margins"),
+        (_no_label, "Where is the label"),
+        (_label_on_all, "of both classes"),
+        (_squared, "squared"),
+        (_l2_always, 'norm="linf" the harm is not measured by the 2'),
+        (_linf_always, 'norm="l2" the harm is not measured by the 1-norm'),
+        (_largest, "by the infinity-norm"),
+        (_outside, "inside of the softplus"),
+        (lambda *a: _worst(*a).mean(), "one loss for each"),
+        (lambda *a: _worst(*a)[:, None], "one loss for each"),
+        (lambda *a: _worst(*a).detach(), "cannot train"),
+        (_half_gradient, "cannot train"),
+        (_overflows, "not finite"),
+        (lambda *a: _worst(*a) + 1, "more than the attack finds"),
+        (lambda *a: _worst(*a) - 0.1, "less than the attack finds"),
+    ],
+)
+def test_linear_worst_case_wrong_says_why(answer, hint):
+    verdict = exercises.linear_worst_case(answer)
+    assert verdict.passed is False and hint in verdict.message
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 0.7)])
+def test_no_point_of_the_ball_is_worse_than_the_attack_that_checks(norm, eps):
+    draw = torch.Generator().manual_seed(1)
+    w, x = torch.randn(5, generator=draw), torch.randn(7, 5, generator=draw)
+    y, b = torch.tensor([1.0, -1, 1, -1, -1, 1, 1]), torch.tensor(-0.2)
+    worst = exercises._attacked_loss(w, b, x, y, eps, norm)
+    for _ in range(200):
+        near = norms.random_in_ball(x, eps, norm, draw) + x
+        assert (_clean(w, b, near, y) <= worst + 1e-5).all()
+    assert (_clean(w, b, x, y) < worst).all()
 
 
 def test_trade_off_names_the_wrong_lines():

@@ -365,3 +365,17 @@ def test_two_explorers_and_a_second_rendering_are_independent(tmp_path):
     assert [drawn(b)[1] for b in blocks] == [
         panels()[key].sentence for key in ((2, 1), (0, 0), (1, 1))
     ]
+
+
+def test_norms_are_written_as_in_the_prose():
+    choice = Choice("eps, l2", ("l∞-trained", "l2-trained"), kind="radio")
+    made = explorer(
+        **WORDS, choices=(choice,), tiles=pictures(1), panels={
+            (i,): Panel((Row("by l2", (0,), ("l∞",)),), "In l2.")
+            for i in range(2)
+        },
+    ).html  # fmt: skip
+    for seen in ("eps, ℓ₂", "> ℓ∞-trained<", "> ℓ₂-trained<", "<p>by ℓ₂<",
+                 '["In ℓ₂.",["by ℓ₂",[0],["ℓ∞"]]]'):  # fmt: skip
+        assert seen in made, seen
+    assert not re.search(r"\bl[2∞]", made)

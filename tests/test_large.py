@@ -276,7 +276,7 @@ def test_a_reader_can_drag_eps(outcome):
     answers = networks["b"](far).argmax(1)
     sentence, (label, _, captions, bars), (other, *_) = found[5]
     wrong = int((answers != y[: large.SHOWN]).sum())
-    assert "l2" in label and "standard" in other
+    assert "ℓ₂" in label and "standard" in other
     assert f"the {label.split(',')[0]} gets {wrong} of 8" in sentence
     assert sentence.count("gets") == 2
     assert found[-1][0].count("gets") == 1, "the same network twice"

@@ -220,11 +220,21 @@ def test_a_table_escapes_what_it_is_given():
 
 
 def test_a_short_name_is_not_broken_in_a_table():
-    rows = [["l2 1.5", "CIFAR-10", "clean", "two words and more", "1 2"]]
+    rows = [["l2 1.5", "CIFAR-10", "clean", "two words 3 more", "1 2"]]
     html = page.table(rows, header="abcde", caption="c", numbers=[4]).html
     assert html.count('<td class="short">') == 2
     assert '<td class="short">CIFAR-10</td>' in html
     assert "<td>clean</td>" in html, "has nothing to break"
+    words = page.table([["in the box"]], header="a", caption="c").html
+    assert "<td>in the box</td>" in words, "words may break"
+
+
+def test_a_path_may_break_in_a_table():
+    path, word = "tests/test_a_b.py::test_c", "a.b/c"
+    shown = page.table([[path, word]], header="ab", caption="c").html
+    broken = "tests/ test_ a_ b. py:: test_ c".replace(" ", "<wbr>")
+    assert f"<td>{broken}</td>" in shown
+    assert f"<td>{word}</td>" in shown
 
 
 def test_cells_of_a_stacked_table_name_their_column():
@@ -256,7 +266,8 @@ def test_a_row_that_does_not_match_the_header_is_refused(row):
     [
         ("-1.5 [-2.0, -1] (-.5)", "−1.5 [−2.0, −1] (−.5)"),
         ("97% and 95 % of 3%.", "97\u202f% and 95\u202f% of 3\u202f%."),
-        ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3 - 2", None),
+        ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3-2", None),
+        ("2p - 1 and (a) - b, - so", "2p − 1 and (a) − b, - so"),
         ("[2](-1)", None),  # may be a link
         ("%d and 5%20", None),
     ],
@@ -268,6 +279,73 @@ def test_numbers_are_typeset(typed, shown):
     made = page.table([[typed]], header=["a"], caption=typed)
     assert made.html.count(shown or typed) == 3  # caption, label, cell
     assert repr(made).count(typed) == 2
+
+
+@pytest.mark.parametrize(
+    "typed, seen, markdown",
+    [
+        ("l2 1.5", "ℓ<sub>2</sub> 1.5", r"$\ell_2$ 1.5"),
+        ("(l∞-net)", "(ℓ<sub>∞</sub>-net)", r"($\ell_\infty$-net)"),
+        ("l2- and l-infinity", "ℓ<sub>2</sub>- and ℓ<sub>∞</sub>",
+         r"$\ell_2$- and $\ell_\infty$"),
+        ("w1 (x6)", "w₁ (x₆)", "$w_1$ ($x_6$)"),
+        ("pgd-l2-1.5, linf-0.3, x/l2, a_l2, w10, max1", None, None),
+        ('norm="linf"', "norm=&quot;linf&quot;", None),
+    ],
+)  # fmt: skip
+def test_norms_are_shown_as_the_prose_writes_them(typed, seen, markdown):
+    seen, markdown = seen or typed, markdown or typed
+    made = page.table([[typed]], header=["l2"], caption=typed, numbers=[0])
+    assert f"<figcaption>{seen}</figcaption>" in made.html
+    assert f'<td class="number">{seen}</td>' in made.html
+    assert '<th class="number" scope="col">ℓ<sub>2</sub></th>' in made.html
+    read_out = typed.replace('"', "&quot;")
+    assert f'aria-label="{read_out}"' in made.html
+    assert repr(made) == f"{typed}\nl2\n{typed}"
+    assert page.say(typed)._repr_markdown_() == markdown
+    verdict = page.Verdict(True, typed)._repr_markdown_()
+    assert verdict == f"**✔ Right.** {markdown}"
+    grid = page.images(
+        [torch.zeros(1, 1, 2, 2)], row_labels=[typed], column_labels=[typed],
+        alt=typed, caption=typed,
+    )  # fmt: skip
+    assert grid.html.count(f">{seen}</") == 3
+
+
+@pytest.mark.parametrize(
+    "kept", ["`l2`", "$l2$", "[a](b-l2 x1)", "{term}`l2`", "``a ` l2``"]
+)
+def test_code_formulas_and_addresses_of_a_sentence_stay(kept):
+    said = page.say(f"In l2: {kept}, and w1.")._repr_markdown_()
+    assert said == rf"In $\ell_2$: {kept}, and $w_1$."
+
+
+def test_norms_are_lowered_in_a_figure():
+    fig, (ax,) = plots.axes()
+    ax.set_title("l∞ 0.3 and l2")
+    ax.set_xlabel("eps")
+    shown = page.figure(fig, alt="l2 & more", caption="In l2.").html
+    assert "l∞" not in shown and ">eps</text>" in shown
+    raised = re.findall(r"<tspan[^>]*>([^<]*)</tspan>", shown)
+    assert raised == ["ℓ", "∞", " 0.3 and ", "ℓ", "2", ""]
+    assert 'aria-label="l2 &amp; more"' in shown
+    assert "<figcaption>In ℓ<sub>2</sub>.</figcaption>" in shown
+    ElementTree.fromstring(shown)
+
+
+def test_a_number_breaks_before_its_interval_only():
+    cells = [
+        "97.5 [96.1, 98.2]", "3.1 ± 0.2", "1 – 2", "4 / 5",
+        "6 to [0.998765, 0.999876]",
+    ]  # fmt: skip
+    made = page.table([cells], header="abcde", caption="c", numbers=range(5))
+    shown = re.findall("<td[^>]*>([^<]*)</td>", made.html)
+    assert shown == [
+        "97.5 [96.1,\xa098.2]", "3.1 ±\xa00.2", "1 –\xa02", "4\xa0/ 5",
+        "6 to\xa0[0.998765, 0.999876]",
+    ]  # fmt: skip
+    plain = page.table([cells], header="abcde", caption="c").html
+    assert "\xa0" not in plain, "words may break anywhere"
 
 
 def test_a_sentence_is_markdown():

@@ -96,7 +96,7 @@ def test_the_gradient_quiz_puts_the_robust_one_where_it_says(colours):
         re.search(r'application/json">(.*?)</script>', made.html).group(1)
     )["answers"]
     fields = re.findall(r"<fieldset>(.*?)</fieldset>", made.html)
-    assert len(fields) == 5 and "l2" in made.html
+    assert len(fields) == 5 and "against ℓ<sub>2</sub> at" in made.html
     for field, answer in zip(fields, answers, strict=True):
         options = re.findall(r'picture . *" .*?src="([^"]*)"', field)
         even = [len(option) for option in options]

@@ -144,6 +144,27 @@ def test_the_figure_is_there_without_a_script():
     assert len(re.findall(r'data-curve="\w+" d="M[\d.,L-]{10,}"', static)) == 4
 
 
+@pytest.mark.parametrize("name", list(sliders.FIGURES))
+def test_labels_of_the_two_axes_keep_apart(name):
+    """The lowest one beside the plot and the leftmost one below it."""
+    made = sliders.figure(name)._repr_html_()
+    places = re.findall(
+        r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="\w+" data-axis="(.)"',
+        made,
+    )
+    below = min(float(y) for _, y, axis in places if axis == "x")
+    beside = max(float(y) for _, y, axis in places if axis == "y")
+    assert below - beside >= 17, "a line of 14 pixels and a gap"
+    middles = re.findall(r'<text x="[\d.]+" y="(\d+)" text-anchor="mid', made)
+    assert max(map(int, middles)) - below >= 17
+    assert max(map(int, middles)) + 4 <= sliders._SIZE[1]
+
+
+def test_features_have_a_small_number():
+    made = sliders.figure("plane")._repr_html_()
+    assert "τ·x₁ + z" in made and ">x1 alone<" not in made
+
+
 def test_plain_text_says_what_is_seen():
     text = repr(sliders.figure("budget", eps=0.3))
     assert "95.00\u00a0%" in text and "{" not in text

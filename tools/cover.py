@@ -120,7 +120,7 @@ def cover() -> page.Html:
         '<table class="book-grid"><thead><tr><th scope="col">image</th>'
         '<th scope="col">standard</th><th scope="col">robust</th></tr></thead>'
         f"<tbody>{cells}</tbody></table>{svg}</div>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>",
+        f"<figcaption>{page.typeset(caption)}</figcaption></figure>",
         f"{GRADIENTS} {CURVE}",
     )
 
