@@ -18,6 +18,13 @@ from .seeing_plots import TITLES
 from .size_plots import called
 from .size_readings import Ball, SizeGrid
 
+_CAPTIONS = {
+    "l2": "Drag eps: the pictures of the robust networks turn into other "
+    "classes, those of the standard network get noisy.",
+    "linf": "Drag eps, the most by which any pixel value may change: what "
+    "the same ascent makes of the same images in the other ball.",
+}
+
 
 def perturbed(
     record: Record,
@@ -54,9 +61,8 @@ def perturbed(
         alt="Pictures that were changed to raise a network's loss, with the "
         "network's answer and its confidence under each; one row for each "
         "of two networks.",
-        caption="Drag eps: the pictures of the robust networks turn into "
-        "other classes, those of the standard network get noisy. The bar is "
-        "the confidence of the network that was attacked.",
+        caption=f"{_CAPTIONS[settings.norm]} The bar is the confidence of "
+        "the network that was attacked.",
         choices=(
             Choice("above", networks, kind="radio"),
             Choice("below", networks, kind="radio", start=len(labels) - 1),
