@@ -100,6 +100,7 @@ def fall(records: Mapping[str, Record], norm: str = "l2") -> Figure:
             title=NAMES[name], legend=False,
             y_label="still right, per cent" if panel is panels[0] else "",
         )  # fmt: skip
+        panel.xaxis.set_major_formatter("{x:g}")  # panels stand close
     plots.legend_above(fig, panels[0])
     return fig
 

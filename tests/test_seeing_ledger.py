@@ -64,7 +64,8 @@ def test_c23_asks_in_both_norms(give):
     give(values)
     ours, found, _ = seeing_ledger.judges_agree()
     n = 2 * len(LARGE)
-    first, second = ours.split(". ")
+    first, second, note = ours.split(". ")
+    assert "MNIST" in note
     assert first.startswith("l2: ") and f"in 0 of {n} pairs" in first
     assert second.startswith("l∞: ") and f"in {n} of {n} pairs" in second
     assert found == "partly"
