@@ -12,20 +12,34 @@ from . import stats
 from .explorer import Choice, Panel, Row, explorer
 from .large import Large, line
 from .page import Html
+from .plots import NORM_NAMES
 from .results import Record
 from .seeing_plots import TITLES
 from .size_plots import called
 from .size_readings import Ball, SizeGrid
 
+_CAPTIONS = {
+    "l2": "Drag eps: the pictures of the robust networks turn into other "
+    "classes, those of the standard network get noisy.",
+    "linf": "Drag eps, the most by which any pixel value may change: what "
+    "the same ascent makes of the same images in the other ball.",
+}
+
 
 def perturbed(
-    record: Record, settings: Large, classes: Sequence[str]
+    record: Record,
+    settings: Large,
+    classes: Sequence[str],
+    *,
+    start: int = 0,
 ) -> Html:
     """Drag eps for two networks side by side: pictures, answers, confidence.
 
     The reader chooses the networks; the first is the standard one at the
-    start, the second the last of ``settings.trained``.
+    start, the second the last of ``settings.trained``. eps starts at radius
+    number ``start``; -1 is the last.
     """
+    norm, count = NORM_NAMES[settings.norm], len(settings.radii)
     labels = [label for label, _ in settings.trained]
     rows = {
         (i, j): _attacked(record, settings, classes, i, j)
@@ -43,17 +57,18 @@ def perturbed(
             )
     networks = tuple(TITLES[label] for label in labels)
     return explorer(
-        title="Large perturbations of two networks",
+        title=f"Large perturbations of two networks, {norm} ball",
         alt="Pictures that were changed to raise a network's loss, with the "
         "network's answer and its confidence under each; one row for each "
         "of two networks.",
-        caption="Drag eps: the pictures of the robust networks turn into "
-        "other classes, those of the standard network get noisy. The bar is "
-        "the confidence of the network that was attacked.",
+        caption=f"{_CAPTIONS[settings.norm]} The bar is the confidence of "
+        "the network that was attacked.",
         choices=(
             Choice("above", networks, kind="radio"),
             Choice("below", networks, kind="radio", start=len(labels) - 1),
-            Choice("eps, l2 radius", tuple(f"{e:g}" for e in settings.radii)),
+            Choice(f"eps, {norm} radius",
+                   tuple(f"{e:g}" for e in settings.radii),
+                   start=start % count),
         ),
         tiles=torch.cat(
             [record.arrays[f"seen-{label}"].flatten(0, 1) for label in labels]

@@ -1,17 +1,17 @@
 """Perturbations far larger than in training, and what a judge makes of them.
 
-The paper climbs the loss inside an l2 ball many times as large as the one
-of training (Figures 3, 8, 9; eps of Table 3), and then walks in a straight
-line from the image to what came out (Figure 4). Pictures of robust networks
-end up looking like another class. Here a judge says so: networks trained
-apart from these, and, on digits, the nearest training images, which have no
-gradient that an attack could carry over to.
+The paper climbs the loss inside a ball many times as large as the one of
+training (in l2 in Figure 3, in both norms in Figures 8 and 9; eps of Table
+3), and then walks in a straight line from the image to what came out (Figure
+4). Pictures of robust networks end up looking like another class. Here a
+judge says so: networks trained apart from these, and, on digits, the nearest
+training images, which have no gradient that an attack could carry over to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import attacks, checkpoints, data, evaluation, results, runs
-from .norms import random_in_ball
+from .norms import check_norm, random_in_ball
 from .saliency import rank_correlation
 from .seeing import LOOKING
 
@@ -34,9 +34,10 @@ class Large:
 
     ``trained`` maps labels to records with weights, ``judges`` likewise;
     ``neighbours`` adds a judge by that many nearest training images (0:
-    none). Gradient ascent takes ``steps`` equal steps in l2 balls of all
-    ``radii``; the pictures that are judged are those of the last one, the
-    ``eps`` of Table 3. ``frames`` are the points of an interpolation.
+    none). Gradient ascent takes ``steps`` equal steps in the balls of all
+    ``radii`` in ``norm``; the pictures that are judged are those of the last
+    one, the ``eps`` of Table 3. ``frames`` are the points of an
+    interpolation.
     """
 
     dataset: str
@@ -48,6 +49,7 @@ class Large:
     steps: int = 60
     frames: int = 9
     seed: int = 0
+    norm: str = results.later("l2")
 
     @property
     def eps(self) -> float:
@@ -78,11 +80,28 @@ LARGE = {
     ),
 }  # fmt: skip
 
+# The same networks, judges and images in l-infinity balls, by the name of
+# the record. A radius per pixel is the same for pictures of any size, so
+# that Imagenette takes Restricted ImageNet's as it is.
+LINF = {
+    f"{name}-linf": replace(LARGE[name], radii=radii, norm="linf")
+    for name, radii in (
+        ("mnist", (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)),
+        ("cifar10", (0.0, 1 / 64, 1 / 32, 1 / 16, 1 / 8)),
+        ("imagenette64", (0.0, 1 / 64, 1 / 16, 1 / 4)),
+    )
+}
+
 
 def ascend(
-    model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    eps: float,
+    steps: int,
+    norm: str = "l2",
 ) -> Tensor:
-    """Climb the loss from ``x`` inside the l2 ball; the last point.
+    """Climb the loss from ``x`` inside the ball; the last point.
 
     Section 3.2 of the paper: untargeted, projected gradient ascent. Shapes
     as in :func:`lib.attacks.pgd`.
@@ -90,9 +109,27 @@ def ascend(
     if eps == 0:
         return x
     return attacks.pgd(
-        model, x, y, eps=eps, norm="l2", steps=steps, random_start=False,
+        model, x, y, eps=eps, norm=norm, steps=steps, random_start=False,
         keep="last",
     )  # fmt: skip
+
+
+def noise_as_large(
+    x: Tensor, eps: float, norm: str,
+    generator: torch.Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """Images (n, ...) with noise at the rim of the ball, cut to [0, 1].
+
+    In l2 see :func:`noise_as_long`. In l-infinity every pixel moves by
+    ``eps``, up or down by a coin: to a corner of the cube, where steps along
+    the sign of a gradient end too, and no other point of it is as far in l2.
+    """
+    check_norm(norm)
+    if norm == "l2":
+        length = torch.full((len(x),), eps).to(x)
+        return noise_as_long(x, length, generator)
+    corner = random_in_ball(x, 1.0, "linf", generator).sign()
+    return (x + eps * corner).clamp(0, 1)
 
 
 def noise_as_long(
@@ -126,7 +163,7 @@ def measure(settings: Large) -> results.Outcome:
     still classified correctly, mean loss), ``verdicts`` and
     ``interpolation`` (see :func:`judged` and :func:`walked`) for each
     network and judge, and the same for ``"noise"``, a random perturbation
-    as long as the attack's; ``shown``: answers and confidences for the
+    as large as the attack's; ``shown``: answers and confidences for the
     pictures, ``walks`` each judge's answers and shares along their lines.
     Arrays: ``images`` and one ``seen-LABEL`` (radii, pictures, c,
     h, w), in bytes.
@@ -149,7 +186,7 @@ def measure(settings: Large) -> results.Outcome:
         model, _ = checkpoints.load(name, device=device)
         pictures, told = [], []
         for eps in settings.radii:
-            x_adv = ascend(model, x, y, eps, settings.steps)
+            x_adv = ascend(model, x, y, eps, settings.steps, settings.norm)
             logits = evaluation.predict(model, x_adv)
             loss = float(F.cross_entropy(logits, y))
             values["curve"].append(
@@ -165,11 +202,11 @@ def measure(settings: Large) -> results.Outcome:
         arrays[f"seen-{label}"] = torch.stack(pictures)
         values["shown"][label] = told
         ends[label] = x_adv, logits.argmax(dim=1)  # the largest radius
-    # as long as the attacks, in a direction of no meaning; the class asked
+    # as large as the attacks, in a direction of no meaning; the class asked
     # for is the one that the l2-trained network was led to
-    noise = torch.Generator(device).manual_seed(settings.seed)
-    length = torch.full((len(x),), settings.eps).to(x)
-    ends["noise"] = noise_as_long(x, length, noise), ends["l2"][1]
+    draw = torch.Generator(device).manual_seed(settings.seed)
+    noise = noise_as_large(x, settings.eps, settings.norm, draw)
+    ends["noise"] = noise, ends["l2"][1]
     for label, (far, new) in ends.items():
         moved = new != y
         chosen = x[moved], far[moved], y[moved], new[moved]
@@ -233,8 +270,12 @@ def judged(
 
     ``agrees`` counts images whose likeliest class is ``new``, ``old`` those
     that are still of class ``y``; ``share`` is the mean share of ``new``
-    with its standard error, ``before`` that of the clean images.
+    with its standard error, ``before`` that of the clean images. All are 0
+    where no image was moved.
     """
+    if not len(y):
+        counts = dict.fromkeys(("total", "agrees", "old"), 0)
+        return counts | dict.fromkeys(("share", "error", "before"), 0.0)
     shares = judge(far)
     rows = torch.arange(len(y), device=y.device)
     answers = shares.argmax(dim=1)
@@ -242,7 +283,7 @@ def judged(
     return {
         "total": len(y), "agrees": int((answers == new).sum()),
         "old": int((answers == y).sum()), "share": float(given.mean()),
-        "error": float(given.std()) / len(y) ** 0.5,
+        "error": _error(given),
         "before": float(judge(x)[rows, new].mean()),
     }  # fmt: skip
 
@@ -257,7 +298,13 @@ def walked(
     more than a hundredth from one frame to the next while it rises from
     less than a tenth to more than a half; ``rises`` the images where it
     does rise so far; ``order`` the mean rank correlation with the frame.
+    All are 0 where no image was moved.
     """
+    if not len(y):
+        nothing: dict[str, Any] = dict.fromkeys(
+            ("total", "rises", "monotone", "order"), 0
+        )
+        return nothing | {"old": [0.0] * frames, "new": [0.0] * frames}
     rows = torch.arange(len(y), device=y.device)
     shares = [judge(z) for z in line(x, far, frames)]
     old = torch.stack([share[rows, y] for share in shares], dim=1)
@@ -289,6 +336,12 @@ def _shown_walk(
         "shares": [[round(v, 3) for v in top.values.tolist()]
                    for top in tops],
     }  # fmt: skip
+
+
+def _error(values: Tensor) -> float:
+    """Standard error of the mean of ``values`` (n,); 0 for a single one."""
+    free = min(1, len(values) - 1)
+    return float(values.std(correction=free)) / len(values) ** 0.5
 
 
 def _right(logits: Tensor, y: Tensor) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from . import (
     stats,
     toy_ledger,
 )
-from .large import LARGE
+from .large import LARGE, LINF
 from .plots import NORM_NAMES
 from .readings import TrainingGrid, name_of
 from .size_ledger import Held
@@ -208,23 +208,36 @@ def _eps_values() -> Judgement:
         found = [
             called(ball, name) for ball in balls if paper.table4(name, *ball)
         ]
-        there, far = size_ledger.TITLES[name], LARGE[name].eps
+        there, far = size_ledger.TITLES[name], _far(name)
         told.append(
             f"{there}: {len(found)} of {len(given)} radii of Tables 2 and 4 "
-            f"({', '.join(found)}), large perturbations in l2 {far:g}"
+            f"({', '.join(found)}), large perturbations {_in_words(far)}"
         )
         if len(found) < len(given) or far != paper.TABLE_3[name]:
             missed.append(there)
         else:
             right.append(there)
-    instead = LARGE["imagenette64"].eps
-    told.append(f"Imagenette in place of Restricted ImageNet: l2 {instead:g}")
+    told.append(
+        "Imagenette in place of Restricted ImageNet: "
+        + _in_words(_far("imagenette64"))
+    )
     return Judgement(
         "; ".join(told),
         f"used as given on {' and '.join(right)}; "
         f"{OPEN} on {', '.join([*missed, 'Restricted ImageNet'])}",
         "training", size_ledger.PHOTOGRAPHS,
     )  # fmt: skip
+
+
+def _far(name: str) -> dict[str, float]:
+    """The radii of the large perturbations of a data set, by norm."""
+    return {"linf": LINF[f"{name}-linf"].eps, "l2": LARGE[name].eps}
+
+
+def _in_words(radii: dict[str, float]) -> str:
+    return " and ".join(
+        f"{NORM_NAMES[norm]} {eps:g}" for norm, eps in radii.items()
+    )
 
 
 def _found(find: Callable[[], tuple[str, Held, str]]) -> Judgement:

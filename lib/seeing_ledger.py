@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from . import masking, results
 from .evaluation import Accuracy
-from .large import LARGE
+from .large import LARGE, LINF
 from .plots import NORM_NAMES
 from .seeing import LOOKING
 from .seeing_plots import JUDGES, NAMES, TITLES, WALKER_NAMES
@@ -42,34 +42,64 @@ def follows_the_object() -> Finding:
 def judges_agree() -> Finding:
     """C23: judges see the new class in robust networks' pictures.
 
-    Asked of each data set, judge and robust network: is the interval of
-    the agreement above that for the standard network? The shares that the
-    standard judges give are counted and not listed.
+    Asked of each norm, data set, judge and robust network: is the interval
+    of the agreement above that for the standard network? The shares that the
+    standard judges give are counted and not listed. A network attacked in
+    the ball of its training (MNIST, l-infinity) is asked as the others are.
     """
-    told, above = [], _Tally()
-    for name in LARGE:
-        verdicts = results.load(f"large/{name}").values["verdicts"]
-        for judge in verdicts["standard"]:
-            counts = {
-                label: Accuracy(found[judge]["agrees"], found[judge]["total"])
-                for label, found in verdicts.items()
-            }
-            _, plain = counts["standard"].interval
-            for label in ROBUST:
-                above.add(judge, counts[label].interval[0] > plain)
-            if judge != "standard":
-                told.append(
-                    f"{NAMES[name]}, {JUDGES[judge]}: "
-                    + ", ".join(
-                        f"{WALKER_NAMES[k]} {100 * v.value:.0f} %"
-                        for k, v in counts.items()
+    told, all_above = [], _Tally()
+    for norm, plans in (("l2", LARGE), ("linf", LINF)):
+        shares, above = [], _Tally()
+        for name, plan in plans.items():
+            verdicts = results.load(f"large/{name}").values["verdicts"]
+            for judge, counts in _agreements(verdicts).items():
+                plain = counts["standard"]
+                for label in ROBUST:
+                    held = _above(counts[label], plain)
+                    above.add(judge, held)
+                    all_above.add(judge, held)
+                if judge != "standard":
+                    shares.append(
+                        f"{NAMES[plan.dataset]}, {JUDGES[judge]}: "
+                        + _listed(counts)
                     )
-                )
-    ours = (
-        f"agreement above the standard network's in {above} pairs of judge "
-        f"and robust network ({above.by_judge()}); " + "; ".join(told)
+        told.append(
+            f"{NORM_NAMES[norm]}: agreement above the standard network's in "
+            f"{above} pairs of judge and robust network "
+            f"({above.by_judge()}); " + "; ".join(shares)
+        )
+    told.append("The l∞ radius of MNIST is that of training")
+    return ". ".join(told), all_above.held, "large-perturbations"
+
+
+def _agreements(
+    verdicts: dict[str, dict[str, dict[str, int]]],
+) -> dict[str, dict[str, Accuracy]]:
+    """How often each judge agrees, for each of the attacked networks."""
+    return {
+        judge: {
+            label: Accuracy(found[judge]["agrees"], found[judge]["total"])
+            for label, found in verdicts.items()
+        }
+        for judge in verdicts["standard"]
+    }
+
+
+def _above(robust: Accuracy, plain: Accuracy) -> bool:
+    """Whether the intervals lie apart; never where nothing was counted."""
+    if not (robust.total and plain.total):
+        return False
+    return robust.interval[0] > plain.interval[1]
+
+
+def _listed(counts: dict[str, Accuracy]) -> str:
+    """The shares in words; with the total where it is below 100."""
+    return ", ".join(
+        f"{WALKER_NAMES[label]} "
+        + (f"{100 * count.value:.0f} %" if count.total else "none moved")
+        + (f" of {count.total}" if 0 < count.total < 100 else "")
+        for label, count in counts.items()
     )
-    return ours, above.held, "large-perturbations"
 
 
 def gradients_lead() -> Finding:

@@ -75,8 +75,11 @@ def effects(
     return fig
 
 
-def fall(records: Mapping[str, Record]) -> Figure:
-    """Accuracy of each network against the radius of the ascent."""
+def fall(records: Mapping[str, Record], norm: str = "l2") -> Figure:
+    """Accuracy of each network against the radius of the ascent.
+
+    ``records`` by data set; ``norm`` is that of the radius.
+    """
     fig, panels = plots.axes(len(records), width=7.2, share_y=True)
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         rows = record.values["curve"]
@@ -93,10 +96,11 @@ def fall(records: Mapping[str, Record]) -> Figure:
                 )
             )  # fmt: skip
         plots.lines(
-            curves, ax=panel, x_label="l2 radius eps", title=NAMES[name],
-            legend=False,
+            curves, ax=panel, x_label=f"{plots.NORM_NAMES[norm]} radius eps",
+            title=NAMES[name], legend=False,
             y_label="still right, per cent" if panel is panels[0] else "",
         )  # fmt: skip
+        panel.xaxis.set_major_formatter("{x:g}")  # panels stand close
     plots.legend_above(fig, panels[0])
     return fig
 

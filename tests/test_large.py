@@ -15,6 +15,9 @@ from lib import (
     explorer,
     large,
     models,
+    norms,
+    paper,
+    results,
     seeing_exercises,
     seeing_plots,
 )
@@ -71,6 +74,33 @@ def test_noise_keeps_its_length_where_pixels_end():
     assert float((most - digits).flatten(1).norm(dim=1).max()) < 28.001
 
 
+def test_noise_in_the_cube_moves_every_pixel_it_can():
+    x = torch.rand(6, 3, 16, 16, generator=seeded())
+    far = large.noise_as_large(x, 0.25, "linf", seeded())
+    assert float(far.min()) >= 0 and float(far.max()) <= 1
+    delta = far - x
+    free = (far > 0) & (far < 1)
+    assert torch.allclose(delta[free].abs(), torch.tensor(0.25), atol=1e-6)
+    assert float(delta.abs().max()) <= 0.25 + 1e-6
+    assert 0.4 < float((delta > 0).float().mean()) < 0.6  # a fair coin
+    assert torch.equal(far, large.noise_as_large(x, 0.25, "linf", seeded()))
+    assert not torch.equal(far, large.noise_as_large(x, 0.25, "linf"))
+    # as long in l2 as an attack of the same cube may be
+    worst = 0.25 * x[0].numel() ** 0.5
+    inner = torch.full_like(x, 0.5)
+    moved = large.noise_as_large(inner, 0.25, "linf", seeded()) - inner
+    assert moved.flatten(1).norm(dim=1).tolist() == pytest.approx([worst] * 6)
+
+
+def test_noise_in_the_l2_ball_keeps_its_length():
+    x = torch.rand(5, 1, 28, 28, generator=seeded())
+    far = large.noise_as_large(x, 3.0, "l2", seeded())
+    length = torch.full((5,), 3.0)
+    assert torch.equal(far, large.noise_as_long(x, length, seeded()))
+    with pytest.raises(ValueError, match="norm must be"):
+        large.noise_as_large(x, 3.0, "l1")
+
+
 def test_a_verdict_counts_and_averages():
     seen = large.judged(
         shares(lambda v: two(1 - v, 0.6 * v)), X, FAR, OLD, NEW
@@ -81,6 +111,25 @@ def test_a_verdict_counts_and_averages():
     stays = large.judged(shares(lambda v: two(0.9, 0.1)), X, FAR, OLD, NEW)
     assert (stays["agrees"], stays["old"]) == (0, 4)
     assert stays["before"] == pytest.approx(0.1)
+
+
+def test_few_moved_images_or_none_can_be_recorded():
+    judge = shares(lambda v: two(1 - v, v))
+    one = large.judged(judge, X[:1], FAR[:1], OLD[:1], NEW[:1])
+    assert (one["total"], one["agrees"], one["share"]) == (1, 1, 1)
+    assert one["error"] == 0
+    walk = large.walked(judge, X[:1], FAR[:1], OLD[:1], NEW[:1], frames=3)
+    assert (walk["total"], walk["rises"]) == (1, 1)
+    for made, whole in (
+        (large.judged(judge, X[:0], FAR[:0], OLD[:0], NEW[:0]), one),
+        (large.walked(judge, X[:0], FAR[:0], OLD[:0], NEW[:0], 3), walk),
+    ):
+        assert made.keys() == whole.keys()
+        json.dumps(made, allow_nan=False)
+        assert made["total"] == 0
+        for key, value in made.items():
+            same_kind = isinstance(value, list) is isinstance(whole[key], list)
+            assert same_kind and not any(torch.tensor(value).flatten())
 
 
 @pytest.mark.parametrize(
@@ -104,14 +153,24 @@ def test_a_walk_is_monotone_or_not(path, rises, monotone, order):
         assert seen["order"] == pytest.approx(order)
 
 
-def test_ascent_stays_in_the_l2_ball_and_raises_the_loss():
+@pytest.mark.parametrize("norm, eps", [("l2", 2.0), ("linf", 0.1)])
+def test_ascent_stays_in_the_ball_and_raises_the_loss(norm, eps):
     model = models.build("small_cnn", seed=0).eval()
     x = torch.rand(5, 1, 28, 28, generator=seeded())
     y = torch.arange(5)
-    far = large.ascend(model, x, y, 2.0, 8)
-    again = large.ascend(model, x, y, 2.0, 8)
+    far = large.ascend(model, x, y, eps, 8, norm)
+    again = large.ascend(model, x, y, eps, 8, norm)
     assert torch.equal(far, again)  # nothing random
-    assert float((far - x).flatten(1).norm(dim=1).max()) <= 2 + 1e-5
+    reached = norms.length(far - x, norm)
+    assert float(reached.max()) <= eps + 1e-5
+    assert float(reached.min()) > 0.9 * eps
+    if norm == "l2":
+        assert torch.equal(far, large.ascend(model, x, y, eps, 8))
+        return_to = norms.length(far - x, "linf")
+        assert float(return_to.max()) > 0.1  # not the other ball
+    else:  # most pixels end at a corner or at the end of their range
+        ends = ((far - x).abs() > 0.09) | (far == 0) | (far == 1)
+        assert float(ends.float().mean()) > 0.5
     assert 0 <= float(far.min()) and float(far.max()) <= 1
     losses = [
         torch.nn.functional.cross_entropy(model(z), y) for z in (x, far)
@@ -120,7 +179,18 @@ def test_ascent_stays_in_the_l2_ball_and_raises_the_loss():
 
 
 @pytest.fixture
-def outcome(monkeypatch):
+def outcome(world):
+    networks, made = world
+    settings = Large(
+        "mnist", (("standard", "a"), ("l2", "b")), (("robust", "judge"),),
+        radii=(0.1, 0.2), neighbours=3, n=30, steps=4, frames=3,
+    )  # fmt: skip
+    return settings, networks, made, large.measure(settings)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Three linear networks and made-up digits, loaded by name."""
     draw = seeded(3)
     x = torch.rand(40, 1, 28, 28, generator=draw)
     networks = {
@@ -135,11 +205,7 @@ def outcome(monkeypatch):
     monkeypatch.setattr(
         checkpoints, "load", lambda name, device="cpu": (networks[name], None)
     )
-    settings = Large(
-        "mnist", (("standard", "a"), ("l2", "b")), (("robust", "judge"),),
-        radii=(0.1, 0.2), neighbours=3, n=30, steps=4, frames=3,
-    )  # fmt: skip
-    return settings, networks, made, large.measure(settings)
+    return networks, made
 
 
 def test_a_record_has_every_network_judge_and_radius(outcome):
@@ -194,13 +260,71 @@ def test_the_curve_counts_who_still_stands(outcome):
     assert seen.values["curve"][1]["loss"] > row["loss"]
 
 
+def test_the_norm_is_that_of_the_settings(outcome, world):
+    settings, networks, made, plain = outcome
+    plan = replace(settings, radii=(0.0, 0.02), norm="linf")
+    seen = large.measure(plan)
+    part = made.take(1, 30, 0)
+    x, y = part.x_test, part.y_test
+    far = large.ascend(networks["b"], x, y, 0.02, 4, "linf")
+    assert torch.equal(
+        seen.arrays["seen-l2"][-1], results.in_bytes(far[: large.SHOWN])
+    )
+    row = seen.values["curve"][-1]
+    answers = networks["b"](far).argmax(1)
+    assert (row["model"], row["eps"]) == ("l2", 0.02)
+    assert row["correct"] == int((answers == y).sum()) < 30
+    # judges see those pictures, and noise of the same cube
+    moved = answers != y
+    judge = networks["judge"]
+    corner = large.noise_as_large(x, 0.02, "linf", seeded(plan.seed))
+    for label, images in (("l2", far), ("noise", corner)):
+        found = seen.values["verdicts"][label]["robust"]
+        agrees = judge(images).argmax(1) == answers
+        assert found["total"] == int(moved.sum()) > 0
+        assert found["agrees"] == int(agrees[moved].sum())
+        given = judge(images).detach().softmax(1)
+        share = given[torch.arange(30), answers][moved].mean()
+        assert found["share"] == pytest.approx(float(share), abs=1e-6)
+    assert seen.values.keys() == plain.values.keys()
+
+
 def test_the_settings_are_those_of_table_3():
-    assert large.LARGE["mnist"].eps == 4.0
-    assert large.LARGE["cifar10"].eps == 4.7
+    for norm, plans in (("l2", large.LARGE), ("linf", large.LINF)):
+        for name, settings in plans.items():
+            assert settings.norm == norm and settings.n >= 500
+            assert settings.radii[0] == 0
+            assert list(settings.radii) == sorted(settings.radii)
+            table = paper.TABLE_3.get(settings.dataset)
+            assert table is None or settings.eps == table[norm]
+            suffix = "" if norm == "l2" else "-linf"
+            assert name == settings.dataset + suffix
+    # a radius per pixel does not depend on the number of pixels
+    photographs = large.LINF["imagenette64-linf"].eps
+    assert photographs == paper.TABLE_3["restricted-imagenet"]["linf"]
+    for name, plan in large.LINF.items():
+        there = large.LARGE[name.removesuffix("-linf")]
+        assert replace(plan, radii=there.radii, norm="l2") == there
+
+
+def test_records_from_before_the_norm_was_a_setting_hold():
     for name, settings in large.LARGE.items():
-        assert settings.dataset == name and settings.n >= 500
-        assert settings.radii[0] == 0
-        assert settings == replace(settings)
+        plain = results._plain(settings)
+        assert "norm" not in plain
+        assert results.load(f"large/{name}").settings == plain
+    for settings in large.LINF.values():
+        assert results._plain(settings)["norm"] == "linf"
+
+
+def test_the_records_of_the_cube_are_those_of_the_chapter():
+    for name, settings in large.LINF.items():
+        record = results.load(f"large/{name}")
+        assert record.settings == results._plain(settings)
+        images = record.arrays["images"].float() / 255
+        for label, _ in settings.trained:
+            end = record.arrays[f"seen-{label}"][-1].float() / 255
+            most = norms.length(end - images, "linf")
+            assert float(most.max()) <= settings.eps + 1.01 / 255
 
 
 # --- pages ----------------------------------------------------------------
@@ -288,6 +412,19 @@ def test_a_reader_can_drag_eps(outcome):
     assert bars == pytest.approx((100 * sure).tolist(), abs=1)
 
 
+def test_an_explorer_names_its_ball_and_begins_where_it_is_told(outcome):
+    settings, _, _, seen = outcome
+    record = Record("large/x", {}, seen.values, arrays=seen.arrays)
+    for norm, words in (("l2", "l2 radius"), ("linf", "l∞ radius")):
+        plan = replace(settings, norm=norm)
+        page = closer.perturbed(record, plan, CLASSES)
+        assert f"eps, {words}" in page.html
+        assert ("the other ball" in page.html) is (norm == "linf")
+        last = closer.perturbed(record, plan, CLASSES, start=-1)
+        before = last.html.split('application/json">')[0]
+        assert "eps = 0.2" in before and "eps = 0.1" not in before
+
+
 def test_a_reader_can_drag_t(outcome):
     settings, networks, _, seen = outcome
     record = Record("large/x", {}, seen.values, arrays=seen.arrays)
@@ -308,6 +445,9 @@ def test_curves_and_walks_are_drawn_from_the_record(outcome):
     _, _, _, seen = outcome
     record = Record("large/x", {}, seen.values)
     (panel,) = seeing_plots.fall({"mnist": record}).axes
+    assert panel.get_xlabel() == "l2 radius eps"
+    (other,) = seeing_plots.fall({"mnist": record}, "linf").axes
+    assert other.get_xlabel() == "l∞ radius eps"
     first = panel.lines[0].get_ydata().tolist()
     rows = [r for r in seen.values["curve"] if r["model"] == "standard"]
     assert first == pytest.approx([100 * r["correct"] / 30 for r in rows])
