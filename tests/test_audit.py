@@ -4,7 +4,7 @@ import json
 import math
 import random
 import shutil
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 
 import audit
 import pytest
@@ -28,6 +28,7 @@ def copy(tmp_path, plain_environment, monkeypatch):
     monkeypatch.setenv("BOOK_RUN", "smoke")  # no network
     monkeypatch.setattr(results, "WORK", tmp_path / "_runs")
     audit._complete.cache_clear()
+    audit._part.cache_clear()
     ignore = shutil.ignore_patterns("__pycache__")
     root = tmp_path / "root"
     shutil.copytree(stale.ROOT / "lib", root / "lib", ignore=ignore)
@@ -202,6 +203,27 @@ def test_every_family_gets_its_turn_before_any_gets_two():
         )
     again = audit.in_turn(chosen, random.Random(4))
     assert [e.name for e in again] == [e.name for e in order]
+
+
+def test_the_very_part_of_the_data_that_was_used_is_enough(
+    plain_environment, monkeypatch, everything
+):
+    """Data of which there is a part only, wherever one looks."""
+    monkeypatch.setenv("BOOK_RUN", "smoke")  # no network: a sample
+    audit._complete.cache_clear()
+    audit._part.cache_clear()
+    made = audit.data.load("mnist", quiet=True).take(50, 20).describe()
+    assert not made["complete"]
+
+    def way(**other):
+        state = everything[LOOK]
+        content = state.content | {"data": made | other}
+        return audit.way_of(replace(state, content=content), 1e9)[0]
+
+    assert way() == "again"
+    wanting = "needs the full mnist (BOOK_DATA)"
+    assert way(sha256="f" * 64) == wanting
+    assert way(train=10**6) == wanting
 
 
 def test_time_decides_how_a_point_is_audited(monkeypatch, everything):
