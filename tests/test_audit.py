@@ -172,6 +172,41 @@ def test_what_cannot_be_computed_is_counted_and_needs_trust(copy, capsys):
     assert "left out: 1 (needs the full mnist (BOOK_DATA))" in told
 
 
+def test_what_was_taken_on_trust_can_be_computed_again_later(copy, capsys):
+    """The reason stays; what holds by itself needs no voucher."""
+    trust = ["--minutes", "0", "--trust", "--vouch", "A reason.", "--only"]
+    for name in (TOY, COST):
+        assert audit.main([*trust, name], copy) == 0
+    before = stale.read_lock(copy)
+    assert before[TOY]["on_trust"] == 1
+    lock = before | {"toy-pixels/linear": before[TOY]}  # no such record here
+    stale.write_lock(lock, stale.read_renamed(copy), copy)
+    later = ["--trusted", "--only", "t*"]
+    assert audit.main(later, copy) == 0
+    after = stale.read_lock(copy)
+    assert (after[TOY]["on_trust"], after[TOY]["computed_again"]) == (0, 1)
+    assert after[TOY]["why"] == "A reason." and after[TOY]["earlier"] == []
+    assert after[COST] == before[COST] and set(after) == {TOY, COST}
+    capsys.readouterr()
+    assert audit.main(later, copy) == 0
+    assert "0 of 1 points computed again" in capsys.readouterr().out
+    assert stale.read_lock(copy) == after
+
+
+def test_what_is_on_trust_and_differs_stays_on_trust(copy, capsys):
+    values = json.loads((copy / "results" / f"{NOISE}.json").read_text())
+    values = json.loads(
+        json.dumps(values["values"]).replace("0.", "0.9", 1)
+    )
+    rewrite(copy, NOISE, values=values)
+    trust = ["--minutes", "0", "--trust", "--vouch", "A reason.", "--only"]
+    assert audit.main([*trust, NOISE], copy) == 0
+    before = stale.read_lock(copy)
+    assert audit.main(["--trusted", "--only", NOISE], copy) == 1
+    assert "DIFFERS: " in capsys.readouterr().out
+    assert stale.read_lock(copy) == before
+
+
 def test_added_records_keep_what_was_audited_before(copy):
     wanted = ["--only", TOY, "--vouch", "First."]
     assert audit.main(wanted, copy) == 0

@@ -415,7 +415,7 @@ def test_a_reader_can_drag_eps(outcome):
 def test_an_explorer_names_its_ball_and_begins_where_it_is_told(outcome):
     settings, _, _, seen = outcome
     record = Record("large/x", {}, seen.values, arrays=seen.arrays)
-    for norm, words in (("l2", "l2 radius"), ("linf", "l∞ radius")):
+    for norm, words in (("l2", "ℓ₂ radius"), ("linf", "ℓ∞ radius")):
         plan = replace(settings, norm=norm)
         page = closer.perturbed(record, plan, CLASSES)
         assert f"eps, {words}" in page.html

@@ -3,6 +3,7 @@
     python tools/audit.py --minutes 5                # any records
     python tools/audit.py --only 'toy-*' --seed 1    # some; the same sample
     python tools/audit.py --only 'toy-*' --vouch "One sentence that says why."
+    python tools/audit.py --trusted                  # what nobody has seen
 
 A point is computed again from its recorded settings; a network that takes
 too long to train again is loaded and evaluated instead. What differs is told
@@ -14,6 +15,8 @@ With --vouch only stale records are drawn, and where all agree
 results/CODE.lock notes that they hold for the code as it is now, what was
 computed again and what was taken on trust; --trust is needed where a family
 of records cannot be sampled at all (timings, data that are not here).
+With --trusted only fresh records are drawn that were taken on trust so far;
+those that agree are noted as computed again, and the reason stays.
 """
 
 from __future__ import annotations
@@ -456,6 +459,38 @@ def _vouch_all(
     return refused
 
 
+def _note(everything: dict, found: list[Finding], root: Path) -> None:
+    """Add what agrees to vouchers that hold; drop those nobody needs."""
+    lock = stale.read_lock(root)
+    for family in dict.fromkeys(everything[one.name].family for one in found):
+        here = [one for one in found if everything[one.name].family == family]
+        vouch(family, everything, here, lock[family]["why"], root)
+    needed = {s.family for s in everything.values() if s.how != "made"}
+    lock = stale.read_lock(root)
+    kept = {name: lock[name] for name in lock if name in needed}
+    stale.write_lock(kept, stale.read_renamed(root), root)
+
+
+def on_trust(state: stale.State, lock: dict[str, dict]) -> bool:
+    """Whether a record is fresh only because somebody said so."""
+    known = lock.get(state.family, {}).get("audited", {})
+    return state.how == "vouched" and state.name not in known
+
+
+def _drawn_from(
+    asked: argparse.Namespace, everything: dict, root: Path
+) -> list[stale.State]:
+    """The records that the options leave to be sampled."""
+    lock = stale.read_lock(root)
+    return [
+        state for state in everything.values()
+        if any(fnmatchcase(text, asked.only)
+               for text in (state.name, state.family))
+        and (state.changed or not asked.vouch)
+        and (on_trust(state, lock) or not asked.trusted)
+    ]  # fmt: skip
+
+
 def main(arguments: list[str], root: Path = stale.ROOT) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -466,15 +501,11 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000)
     parser.add_argument("--vouch", metavar="REASON", default="")
     parser.add_argument("--trust", action="store_true")
+    parser.add_argument("--trusted", action="store_true")
     asked = parser.parse_args(arguments)
     results.WORK = Path(tempfile.mkdtemp())  # take up no unfinished run
     everything = stale.states(root)
-    chosen = [
-        state for state in everything.values()
-        if any(fnmatchcase(text, asked.only)
-               for text in (state.name, state.family))
-        and (state.changed or not asked.vouch)
-    ]  # fmt: skip
+    chosen = _drawn_from(asked, everything, root)
     print(f"seed {asked.seed}, {asked.minutes:g} minutes of processor time")
     dearest = asked.dearest or SHARE * 60 * asked.minutes
     found, out = audit(
@@ -498,6 +529,8 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
             chosen, everything, found, asked.vouch, asked.trust, root
         )
         return 1 if refused else 0
+    if asked.trusted:
+        _note(everything, found, root)
     return 0
 
 

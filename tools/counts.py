@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import audit
 import stale
 
 from lib import results
@@ -202,11 +203,11 @@ def variants() -> list[dict]:
 
 def audited() -> dict[str, int]:
     """Of how many records the numbers have been computed again."""
-    vouched = stale.read_lock().values()
+    lock, records = stale.read_lock(), stale.states().values()
     return {
-        "records": len(stale.states()),
-        "computed_again": sum(each["computed_again"] for each in vouched),
-        "on_trust": sum(each["on_trust"] for each in vouched),
+        "records": len(records),
+        "computed_again": sum(v["computed_again"] for v in lock.values()),
+        "on_trust": sum(audit.on_trust(each, lock) for each in records),
     }
 
 
