@@ -193,6 +193,19 @@ def test_what_was_taken_on_trust_can_be_computed_again_later(copy, capsys):
     assert stale.read_lock(copy) == after
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_numbers_without_a_spread_agree_to_the_bit_or_not_at_all(
+    monkeypatch, everything, same
+):
+    values = {"weights": {"mean": 0.25}}  # of a kind that leaves these out
+    monkeypatch.setattr(
+        audit, "again", lambda state, folder: (values, values, same)
+    )
+    state = everything["toy-pixels/planted"]
+    seen = audit.check(state, "again", 0.0, stale.ROOT / "results")
+    assert seen.agrees is same and seen.kind == "trained"
+
+
 def test_what_is_on_trust_and_differs_stays_on_trust(copy, capsys):
     values = json.loads((copy / "results" / f"{NOISE}.json").read_text())
     values = json.loads(

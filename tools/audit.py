@@ -285,7 +285,8 @@ def check(
     if way == "again":
         old, new, same = again(state, folder)
         pairs = differences(old, new, KINDS[kind], spread)
-        nothing = math.inf, "there is no number to compare"
+        # numbers without a spread of their own may still be the same bits
+        nothing = 0.0 if same else math.inf, "there is no number to compare"
         worst, where = max(pairs, default=nothing)
     else:
         old, new, units = loaded(state, folder)
@@ -520,6 +521,8 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
         f"{len(red)} differ; left out: "
         + (", ".join(f"{n} ({why})" for why, n in sorted(out.items())) or "0")
     )
+    if asked.trusted:
+        _note(everything, [one for one in found if one.agrees], root)
     if red:
         if asked.vouch:
             print("Not vouched for: see what differs above.")
@@ -529,8 +532,6 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
             chosen, everything, found, asked.vouch, asked.trust, root
         )
         return 1 if refused else 0
-    if asked.trusted:
-        _note(everything, found, root)
     return 0
 
 
