@@ -206,6 +206,12 @@ def test_numbers_without_a_spread_agree_to_the_bit_or_not_at_all(
     assert seen.agrees is same and seen.kind == "trained"
 
 
+def test_stale_and_trusted_records_are_not_drawn_in_one_run(copy, capsys):
+    with pytest.raises(SystemExit):
+        audit.main(["--trusted", "--vouch", "A reason."], copy)
+    assert "not allowed with" in capsys.readouterr().err
+
+
 def test_what_is_on_trust_and_differs_stays_on_trust(copy, capsys):
     values = json.loads((copy / "results" / f"{NOISE}.json").read_text())
     values = json.loads(

@@ -500,9 +500,10 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
     parser.add_argument("--dearest", type=float, metavar="SECONDS")
     parser.add_argument("--only", default="*", metavar="PATTERN")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10_000)
-    parser.add_argument("--vouch", metavar="REASON", default="")
     parser.add_argument("--trust", action="store_true")
-    parser.add_argument("--trusted", action="store_true")
+    aim = parser.add_mutually_exclusive_group()  # stale or fresh records
+    aim.add_argument("--vouch", metavar="REASON", default="")
+    aim.add_argument("--trusted", action="store_true")
     asked = parser.parse_args(arguments)
     results.WORK = Path(tempfile.mkdtemp())  # take up no unfinished run
     everything = stale.states(root)
