@@ -179,6 +179,11 @@ peers: $(STAMP)  ## compare PGD with a second implementation, foolbox (needs a n
 links: $(STAMP)  ## check every link to another site (needs a network)
 	@$(JB) build . --all --builder linkcheck
 
+# A program for Node: the one on the path, or npx downloads it.
+.PHONY: lighthouse
+lighthouse: $(STAMP)  ## ask Lighthouse about five built pages (needs Node and Chromium)
+	@$(PY) tools/lighthouse.py
+
 .PHONY: clean
 clean:  ## remove what was built (keeps .venv and results/)
 	rm -rf _build .hypothesis .pytest_cache .ruff_cache

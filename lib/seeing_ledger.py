@@ -43,9 +43,10 @@ def judges_agree() -> Finding:
     """C23: judges see the new class in robust networks' pictures.
 
     Asked of each norm, data set, judge and robust network: is the interval
-    of the agreement above that for the standard network? The shares that the
-    standard judges give are counted and not listed. A network attacked in
-    the ball of its training (MNIST, l-infinity) is asked as the others are.
+    of the agreement above that for the standard network? The shares of the
+    robust judge are listed, those of the others only counted. A network
+    attacked in the ball of its training (MNIST, l-infinity) is asked as the
+    others are.
     """
     told, all_above = [], _Tally()
     for norm, plans in (("l2", LARGE), ("linf", LINF)):
@@ -53,20 +54,16 @@ def judges_agree() -> Finding:
         for name, plan in plans.items():
             verdicts = results.load(f"large/{name}").values["verdicts"]
             for judge, counts in _agreements(verdicts).items():
-                plain = counts["standard"]
                 for label in ROBUST:
-                    held = _above(counts[label], plain)
+                    held = _above(counts[label], counts["standard"])
                     above.add(judge, held)
                     all_above.add(judge, held)
-                if judge != "standard":
-                    shares.append(
-                        f"{NAMES[plan.dataset]}, {JUDGES[judge]}: "
-                        + _listed(counts)
-                    )
+                if judge == "robust":
+                    shares.append(f"{NAMES[plan.dataset]} {_listed(counts)}")
         told.append(
             f"{NORM_NAMES[norm]}: agreement above the standard network's in "
             f"{above} pairs of judge and robust network "
-            f"({above.by_judge()}); " + "; ".join(shares)
+            f"({above.by_judge()}); {JUDGES['robust']}: " + "; ".join(shares)
         )
     told.append("The l∞ radius of MNIST is that of training")
     return ". ".join(told), all_above.held, "large-perturbations"
@@ -93,12 +90,13 @@ def _above(robust: Accuracy, plain: Accuracy) -> bool:
 
 
 def _listed(counts: dict[str, Accuracy]) -> str:
-    """The shares in words; with the total where it is below 100."""
+    """The networks' shares in words; with the total where it is below 100."""
     return ", ".join(
         f"{WALKER_NAMES[label]} "
         + (f"{100 * count.value:.0f} %" if count.total else "none moved")
         + (f" of {count.total}" if 0 < count.total < 100 else "")
         for label, count in counts.items()
+        if label in ("standard", *ROBUST)
     )
 
 

@@ -94,13 +94,15 @@ def test_c23_counts_the_standard_judge_without_listing_it(give):
 
     give(lambda name: {"verdicts": {
         "standard": seen(20), "linf": seen(90), "l2": seen(90),
+        "noise": seen(66),
     }})  # fmt: skip
     ours, found, _ = seeing_ledger.judges_agree()
     n = 2 * len(LARGE)
     assert found == "partly"
     assert ours.count(f"in {n} of {2 * n} pairs") == 2
     assert f"(standard judge 0 of {n}, robust judge {n} of {n})" in ours
-    assert "77" not in ours
+    assert "77" not in ours and "66" not in ours
+    assert ours.count("standard 20 %, ") == len(LARGE) + len(LINF)
 
 
 SOUND = {"clean": 100, "few": 51, "restarts": 50, "transfer": 80,
