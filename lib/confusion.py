@@ -107,6 +107,21 @@ def altered_images(
     )  # fmt: skip
 
 
+def factors(record: results.Record) -> dict[tuple[str, str, float], float]:
+    """How many times the clean loss that after random noise is.
+
+    By network, norm and eps.
+    """
+    loss: dict[str, dict[tuple[str, str, float], float]] = {}
+    for row in record.values["rows"]:
+        case = row["model"], row["norm"], row["eps"]
+        loss.setdefault(row["way"], {})[case] = row["loss"]["mean"]
+    return {
+        case: noisy / loss["clean"][case]
+        for case, noisy in loss["random"].items()
+    }
+
+
 def orders(record: results.Record) -> tuple[int, int, int, int]:
     """How far the order clean < random < FGSM < PGD holds.
 

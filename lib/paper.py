@@ -123,7 +123,8 @@ LEDGER = tuple(
          "closed forms within 1e-4 of brute force", "none"),
         ("C6, C7", "worst-case perturbation as augmentation", _WORDS,
          "loss order PGD ≥ FGSM > random > clean, no step the other way "
-         "beyond noise; effect on accuracy at four sizes or more", "MNIST"),
+         "beyond noise; effect on accuracy at four sizes or more; PGD helps "
+         "most at the smallest and harms at the full one", "MNIST"),
         ("C10", "half-half batches do not remove the drop",
          f"numbers of Table 4 {RECALLED}",
          "standard > half-half > robust in standard accuracy, reverse in "
@@ -169,7 +170,8 @@ LEDGER = tuple(
         ("Fig. 1, 6", "the size sweep, l2 and l∞", "curves, no numbers",
          "as C4", _IMAGES),
         ("Fig. 7", "standard accuracy against eps", "curves, no numbers",
-         "decline without a rise beyond noise, both norms", _IMAGES),
+         "a fall to the largest radius and no rise on the way, both beyond "
+         "noise, both norms", _IMAGES),
         ("C22, Fig. 2, 10", "gradients follow the object", "pictures",
          "alignment: robust above standard, interval excludes 0", _IMAGES),
         ("C23, Fig. 3, 8, 9", "large perturbations look like a class",

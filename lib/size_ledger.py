@@ -112,36 +112,21 @@ def _digits_turn(grid: SizeGrid) -> Half:
         told.append(
             f"{called(ball, 'mnist')}: {early[best].per_cent()} points at "
             f"{best:,} images, {late.per_cent()} at "
-            f"{grid.sweep.sizes[-1]:,} ({_told(*patient(grid, ball))}"
+            f"{grid.sweep.sizes[-1]:,} ({_told(*patient(grid, ball))})"
         )
-        words, gap = longest(grid, ball)
-        stays &= gap.value < 0
-        told[-1] += f"; {_told(words, gap)})"
+        stays &= patient(grid, ball)[1].value < 0
     ours = f"{_seeds(grid)}, gain of robust training: " + "; ".join(told)
     return ours, _enough(grid, held and (stays or "partly"))
 
 
 def patient(grid: SizeGrid, ball: Ball) -> tuple[str, Mean]:
-    """The gain at the full size after more epochs, where most seeds are.
+    """The gain at the full size after the most epochs.
 
     With words for how many epochs and seeds.
     """
-    ladder = grid.sweep.ladder(grid.sweep.sizes[-1])
-    return _after(
-        grid, ball, max(ladder, key=lambda each: (each.seeds, each.times))
-    )
-
-
-def longest(grid: SizeGrid, ball: Ball) -> tuple[str, Mean]:
-    """The same after the most epochs."""
-    return _after(grid, ball, grid.sweep.ladder(grid.sweep.sizes[-1])[-1])
-
-
-def _after(
-    grid: SizeGrid, ball: Ball, longer: sizes.Longer
-) -> tuple[str, Mean]:
-    words = f"{longer.word} the epochs, {longer.which}"
-    return words, grid.gain_after(longer, ball)
+    longest = grid.sweep.ladder(grid.sweep.sizes[-1])[-1]
+    words = f"{longest.word} the epochs, {longest.which}"
+    return words, grid.gain_after(longest, ball)
 
 
 def _told(words: str, gap: Mean) -> str:
@@ -173,11 +158,15 @@ def _photographs(grid: SizeGrid) -> Half:
 
 
 def most_confusing() -> Finding:
-    """C6, C7: the order of the losses, and what it is worth in accuracy."""
+    """C6, C7: the order of the losses, and what it is worth in accuracy.
+
+    In part where the order holds and PGD is not what helps most at the
+    smallest size, or does no harm at the full one.
+    """
     grid = _grid("mnist")
     record = results.load("sizes-confusion")
     held, steps, _, _ = confusion.orders(record)
-    by_size = []
+    best = []
     for n in grid.sweep.rival_sizes:
         gains = {
             f"{RIVALS[way]} in {NORM_NAMES[ball[0]]}": grid.gain(
@@ -186,13 +175,28 @@ def most_confusing() -> Finding:
             for ball in grid.sweep.rival
             for way in RIVALS
         } | {"small shifts": grid.gain("shift", None, n).value}
-        by_size.append(f"{max(gains, key=gains.__getitem__)} at {n:,}")
+        best.append(max(gains, key=gains.__getitem__))
     return Finding(
         f"{held} of {steps} steps of the order are beyond noise (a random "
         "point is hardly worse than none); most helpful, by number of "
-        "training images: " + ", ".join(by_size),
-        _enough(grid, _ordered(record) and len(by_size) >= 4),
-    )
+        "training images: "
+        + ", ".join(
+            f"{way} at {n:,}"
+            for way, n in zip(best, grid.sweep.rival_sizes, strict=True)
+        ),
+        _enough(
+            grid,
+            _ordered(record) and len(best) >= 4
+            and (_helps_then_harms(grid, best[0]) or "partly"),
+        ),
+    )  # fmt: skip
+
+
+def _helps_then_harms(grid: SizeGrid, best: str) -> bool:
+    """Whether PGD is ``best`` where data is short, and harms with all."""
+    full = grid.sweep.rival_sizes[-1]
+    harms = any(grid.gain("pgd", b, full).high < 0 for b in grid.sweep.rival)
+    return best.startswith(RIVALS["pgd"]) and harms
 
 
 def _ordered(record: results.Record) -> bool:
@@ -242,7 +246,11 @@ def photographs_half() -> Half:
 
 
 def photographs_decline() -> Half:
-    """Figure 7: standard accuracy never rises with eps beyond noise."""
+    """Figure 7: standard accuracy falls with eps and never rises.
+
+    Both beyond noise: from standard training to the largest radius, and from
+    one radius to the next.
+    """
     return _on_photographs(_decline)
 
 
@@ -296,21 +304,23 @@ def _half(grid: SizeGrid) -> Half:
 
 def _decline(grid: SizeGrid) -> Half:
     full = grid.sweep.sizes[-1]
-    rises, told = 0, []
+    rises, falls, told = 0, 0, []
     for norm, radii in grid.sweep.eps.items():
         ways: list[tuple[str, Ball | None]] = [("standard", None)]
         ways += [(grid.robust_way, (norm, eps)) for eps in radii]
         seen = [grid.standard(*way, full) for way in ways]
         for before, after in pairwise(seen):
             rises += stats.paired(after, before).low > 0
+        falls += stats.paired(seen[-1], seen[0]).high < 0
         means = [stats.over_seeds(each).value for each in seen]
         told.append(
             f"{NORM_NAMES[norm]}: "
             + " → ".join(f"{100 * value:.2f}" for value in means)
         )
     return (
-        f"{_seeds(grid)}, {'; '.join(told)} %; rises beyond noise: {rises}",
-        _enough(grid, not rises),
+        f"{_seeds(grid)}, {'; '.join(told)} %; rises beyond noise: {rises}; "
+        f"falls to the largest radius beyond noise: {falls} of {len(told)}",
+        _enough(grid, not rises and falls == len(told)),
     )
 
 

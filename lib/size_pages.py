@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from . import page, paper, sizes, stats
+from . import confusion, models, page, paper, sizes, stats
 from .evaluation import Accuracy
 from .page import Html
 from .size_plots import called
@@ -36,6 +36,8 @@ def over(grid: SizeGrid) -> str:
 def budget(sweep: sizes.Sweep) -> Html:
     """Epochs, batch size and learning rate at each size."""
     steps = sweep.recipe.steps
+    network = models.build(sweep.recipe.model, seed=0)
+    weights = sum(each.numel() for each in network.parameters())
     sized = [(n, sizes.sized(sweep, n)) for n in sweep.sizes]
     cut = any(recipe.epochs == sweep.most_epochs for _, recipe in sized)
     return page.table(
@@ -48,9 +50,12 @@ def budget(sweep: sizes.Sweep) -> Html:
         caption="The budget at each size, the same for every eps: about "
         f"{sweep.updates:,} updates"
         + f", or {sweep.most_epochs} epochs if these are fewer" * cut
-        + f". Network {sweep.recipe.model}, "
+        + f". Network {sweep.recipe.model} ({weights:,} weights), "
         + (f"{steps} PGD steps" if steps > 1 else "one step (FGSM)")
-        + f", {sweep.seeds} seed{'s' * (sweep.seeds > 1)}.",
+        + f" of {sweep.recipe.rel_step / steps:g} eps, "
+        f"{sweep.seeds} seed{'s' * (sweep.seeds > 1)}; Adam, one-cycle "
+        "learning rate; eps grows from 0 over the first "
+        f"{sweep.recipe.warmup:.0%} of the updates.",
     )  # fmt: skip
 
 
@@ -64,9 +69,10 @@ def cost(grid: SizeGrid) -> str:
     )  # fmt: skip
     made = next(iter(grid.records.values()))
     return (
-        f"{total['models']} networks, {told} "
-        f"passes of an image, {total['cpu_hours']:.2g} hours of processor "
-        f"time on {made.environment['device']}; data: "
+        f"{total['models']} networks, {told} passes of an image to train "
+        f"them; {total['training_hours']:.2g} hours of processor time for "
+        f"training and {total['testing_hours']:.2g} for testing, on "
+        f"{made.environment['device']}; data: "
         f"{made.data['source'].removesuffix(' from BOOK_DATA')}."
     )
 
@@ -125,8 +131,9 @@ def crossings(grid: SizeGrid) -> Html:
         cross = grid.crossing(ball)
         rows.append([
             called(ball, grid.sweep.dataset),
-            f"{cross.middle:,.0f}" if cross.middle else "–",
-            f"{cross.low:,.0f} to {cross.high:,.0f}" if cross.low else "–",
+            f"{cross.middle:,.0f}" if cross.every else "–",
+            f"{cross.low:,.0f} to {cross.high:,.0f}"
+            if cross.every and cross.low else "–",
             f"{len(cross.sizes)} of {cross.seeds}", cross.always, cross.never,
         ])  # fmt: skip
     return page.table(
@@ -137,9 +144,34 @@ def crossings(grid: SizeGrid) -> Html:
             "never gain",
         ],
         caption="The size of the training set at which robust training "
-        "stops to help (geometric mean over the seeds that cross), and how "
-        "many seeds cross, still gain, or never gain.",
+        "stops to help (geometric mean, given where every seed crosses), and "
+        "how many seeds cross, still gain, or never gain.",
     )  # fmt: skip
+
+
+def most_helpful(grid: SizeGrid, ball: Ball) -> str:
+    """Which alteration helps most at each size, and how far it is ahead."""
+    told = []
+    for n in grid.sweep.rival_sizes:
+        seen = {
+            way: grid.standard(way, None if way == "shift" else ball, n)
+            for way in (*grid.sweep.rivals, grid.robust_way)
+        }
+        first, second, *_ = sorted(
+            seen, reverse=True, key=lambda way: stats.over_seeds(
+                seen[way]
+            ).value
+        )  # fmt: skip
+        ahead = stats.paired(seen[first], seen[second])
+        told.append(
+            f"{confusion.NAMES[first]} at {n:,} "
+            f"({'beyond' if ahead.low > 0 else 'within'} noise ahead of "
+            f"{confusion.NAMES[second]})"
+        )
+    return (
+        f"{called(ball, grid.sweep.dataset)}, what helps most: "
+        f"{', '.join(told)} {IMAGES[grid.sweep.dataset]}."
+    )
 
 
 def help_and_harm(grid: SizeGrid, norm: str) -> str:
@@ -283,6 +315,64 @@ def drops(grid: SizeGrid) -> str:
     return f"Robust training changes standard accuracy {' and '.join(told)}."
 
 
+def softened(grid: SizeGrid) -> str:
+    """What half-half batches leave of each loss beyond noise, in words."""
+    full, seeds = grid.sweep.sizes[-1], grid.sweep.half_seeds
+    told = []
+    for ball in grid.sweep.balls:
+        half, whole = (
+            grid.gain(way, ball, full, seeds)
+            for way in ("half", grid.robust_way)
+        )
+        if whole.high < 0:
+            told.append(
+                f"{half.per_cent()} instead of {whole.per_cent()} in "
+                f"{called(ball, grid.sweep.dataset)}"
+            )
+    if not told:
+        return "No ball costs robust training accuracy beyond noise."
+    return (
+        "Half-half batches where robust training loses standard accuracy "
+        f"beyond noise, points of change ({seeds} seeds): "
+        + "; ".join(told)
+        + "."
+    )
+
+
+def beside_paper(grid: SizeGrid) -> str:
+    """By how much the paper's robust accuracies lie above our weak attack's.
+
+    Of networks after robust training, and after standard training.
+    """
+    told = []
+    for way, title, column in (
+        (grid.robust_way, "robust", "robust_robust"),
+        ("standard", "standard", "robust_standard"),
+    ):
+        gaps = {}
+        for ball in grid.sweep.balls:
+            row = paper.table4(grid.sweep.dataset, *ball)
+            weak, _ = _both(grid, way, _own(way, ball), ball)
+            ours = 100 * stats.over_seeds(weak).value
+            if row is not None:
+                gaps[ball] = getattr(row, column) - ours
+        if gaps:
+            least, most = (pick(gaps, key=gaps.__getitem__)
+                           for pick in (min, max))  # fmt: skip
+            told.append(
+                f"of {title} networks by {gaps[least]:+.1f} "
+                f"({called(least, grid.sweep.dataset)}) to "
+                f"{gaps[most]:+.1f} points "
+                f"({called(most, grid.sweep.dataset)})"
+            )
+    if not told:
+        return "The paper has no such balls."
+    return (
+        f"The paper's robust accuracies {paper.RECALLED} differ from those "
+        f"under our weak attack: {', '.join(told)}."
+    )
+
+
 def table4_standard(grid: SizeGrid) -> Html:
     """Standard accuracy at the full size, beside the paper's Table 4."""
     sweep = grid.sweep
@@ -368,14 +458,16 @@ def patience(grid: SizeGrid) -> Html:
     rows = []
     for n in sorted({each.n for each in grid.sweep.longer}):
         epochs = sizes.sized(grid.sweep, n).epochs
-        rows.append(
-            [f"{n:,}", epochs, grid.sweep.seeds]
-            + [grid.gain(grid.robust_way, b, n).per_cent() for b in balls]
-        )
+        ladder = grid.sweep.ladder(n)
+        seeds = max(each.seeds for each in ladder)
+        rows.append([f"{n:,}", epochs, seeds] + [
+            grid.gain(grid.robust_way, ball, n, seeds).per_cent()
+            for ball in balls
+        ])  # fmt: skip
         rows += [
             [f"{n:,}", each.times * epochs, each.seeds]
             + [grid.gain_after(each, ball).per_cent() for ball in balls]
-            for each in grid.sweep.ladder(n)
+            for each in ladder
         ]
     return page.table(
         rows,
@@ -383,9 +475,9 @@ def patience(grid: SizeGrid) -> Html:
         header=["images", "epochs", "seeds"]
         + [called(ball, grid.sweep.dataset) for ball in balls],
         caption="Gain of robust over standard training, points, after more "
-        "and more epochs; the first line of each size is the sweep's. 95 % "
-        "intervals over seeds; with one seed they cover the test images, "
-        "not other seeds.",
+        "and more epochs; the first line of each size is the sweep's, for "
+        "those seeds that were trained longer. 95 % intervals over seeds; "
+        "with one seed they cover the test images, not other seeds.",
     )
 
 

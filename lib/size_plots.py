@@ -187,7 +187,7 @@ def one_curve(
                 key, grid.sweep.sizes, means,
                 f"{label}, mean of the records", dashed=True,
             ),
-            plots.Curve(key, grid.sweep.sizes, rerun, f"{label}, this run"),
+            plots.Curve(key, grid.sweep.sizes, rerun, f"{label}, seed {seed}"),
         ]  # fmt: skip
     return plots.lines(
         curves, x_scale="log", x_label=SIZES,

@@ -38,6 +38,11 @@ class Crossing:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def every(self) -> bool:
+        """Whether every seed crosses; else ``middle`` is of a selection."""
+        return len(self.sizes) == self.seeds
+
 
 @dataclass(frozen=True)
 class SizeGrid:
@@ -129,16 +134,15 @@ class SizeGrid:
         ]
 
     def gain(
-        self, way: str, ball: Ball | None, n: int, seed: int | None = None
+        self, way: str, ball: Ball | None, n: int, seeds: int | None = None
     ) -> Mean:
         """Standard accuracy minus that of standard training, paired.
 
-        Over all seeds, or of one ``seed``.
+        Over all seeds, or over the first ``seeds``.
         """
-        chosen = slice(None) if seed is None else slice(seed, seed + 1)
         return stats.paired(
-            self.standard(way, ball, n)[chosen],
-            self.standard("standard", None, n)[chosen],
+            self.standard(way, ball, n)[:seeds],
+            self.standard("standard", None, n)[:seeds],
         )
 
     def gains(self, way: str, ball: Ball | None) -> list[Mean]:
@@ -256,15 +260,16 @@ class SizeGrid:
         return {"passes": fmean(passes), "cpu_seconds": fmean(seconds)}
 
     def cost(self) -> dict[str, Any]:
-        """What the sweep took: models, passes, processor hours."""
+        """What the sweep took: models, passes of training, processor hours."""
         values = [record.values for record in self.records.values()]
+        training = sum(each["training_cpu_seconds"] for each in values)
+        whole = sum(each.cost["cpu_seconds"] for each in self.records.values())
         return {
             "models": len(values),
             "passes": sum(sum(each["passes"].values()) for each in values),
-            "cpu_hours": sum(
-                record.cost["cpu_seconds"] for record in self.records.values()
-            ) / 3600,
-        }  # fmt: skip
+            "training_hours": training / 3600,
+            "testing_hours": (whole - training) / 3600,
+        }
 
 
 def last_zero(sizes: tuple[int, ...], gaps: list[float]) -> float | None:

@@ -387,7 +387,7 @@ MNIST_SWEEPS = {
         rival_sizes=(100, 1_000, 10_000, 60_000),
         longer=(
             Longer(3_000, 2), Longer(60_000, 2), Longer(60_000, 4, seeds=3),
-            Longer(60_000, 8),
+            Longer(60_000, 8, seeds=3),
         ),
     ),
 }  # fmt: skip

@@ -120,6 +120,8 @@ def test_verdicts_follow_the_numbers(grid):
     assert ledger.JUDGES["C3"]().verdict.startswith("reproduced on MNIST")
     assert ledger.JUDGES["C10"]().verdict.startswith("reproduced on MNIST")
     assert ledger.JUDGES["Fig. 7"]().verdict.startswith("reproduced on")
+    grid(drop_per_step=0)  # no rise, and no fall either
+    assert ledger.JUDGES["Fig. 7"]().verdict.startswith("not reproduced")
 
 
 def test_a_drop_of_another_size_is_half_a_reproduction(grid):

@@ -42,13 +42,16 @@ def test_one_seed_says_that_it_covers_no_other():
     assert "not other seeds" in size_pages.over(one)
     assert "not other seeds" in cells(size_pages.gains(one))[0]
     told = cells(size_pages.budget(one.sweep))[0]
-    assert told.endswith("2 PGD steps, 1 seed.")
+    assert "2 PGD steps of 1.25 eps, 1 seed; " in told
+    assert "Network small_cnn (166,406 weights)" in told
+    assert told.endswith("over the first 30% of the updates.")
 
 
 def test_one_step_is_called_by_its_name():
     sweep = made_up(TURN).sweep
     one = replace(sweep, recipe=replace(sweep.recipe, steps=1))
-    assert "one step (FGSM), 3 seeds" in cells(size_pages.budget(one))[0]
+    told = cells(size_pages.budget(one))[0]
+    assert "one step (FGSM) of 2.5 eps, 3 seeds" in told
 
 
 def test_a_budget_says_whether_epochs_end_it():
@@ -78,6 +81,12 @@ def test_crossings_count_the_seeds():
     always = {30: 4, 100: 2}
     _, (_, row, _) = cells(size_pages.crossings(made_up(always)))
     assert row == ["l2 1.5", "–", "–", "0 of 3", "3", "0"]
+
+
+def test_a_crossing_of_some_seeds_only_is_counted_and_not_placed():
+    grid = made_up({30: 4, 100: -0.05}, seeds=3)  # one seed gains a tenth
+    _, (_, row, _) = cells(size_pages.crossings(grid))
+    assert row == ["l2 1.5", "–", "–", "2 of 3", "1", "0"]
 
 
 @pytest.mark.parametrize(
@@ -171,6 +180,41 @@ def test_table_4_has_three_trainings_and_two_attacks(table_4):
     assert "half-half:" not in caption
 
 
+def test_half_half_stands_beside_robust_training_on_the_same_seeds():
+    grid = made_up(TURN)
+    grid = SizeGrid(replace(grid.sweep, half_seeds=2), grid.records)
+    for ball in grid.sweep.balls:
+        for seed, lost in ((0, 5), (1, 6)):
+            plain = grid.records[f"standard-n100-seed{seed}"].values
+            left = plain["standard"]["correct"] - lost
+            name = sizes.name_of("half", ball, 100, seed)
+            values = {"standard": {"correct": left, "total": 1000}}
+            grid.records[name] = Record(name, {}, values)
+    said = size_pages.softened(grid)
+    # robust training: 20 and 19 of 1,000 fewer
+    assert "(2 seeds): -0.55 [" in said and "] instead of -1.95 [" in said
+    assert "in l2 1.5; " in said and said.endswith("in l∞ 0.3.")
+    helped = made_up({30: 4, 100: 2})
+    assert size_pages.softened(helped).startswith("No ball costs")
+
+
+def test_the_gap_to_the_paper_has_its_ends(table_4):
+    said = size_pages.beside_paper(table_4)
+    # 72 here; 88.59 and 89.92, 56.42 and 0.00 there
+    assert "of robust networks by +16.6 (l2 1.5) to +17.9" in said
+    assert "of standard networks by -72.0 (l∞ 0.3) to -15.6" in said
+    assert "[recalled]" in said
+
+
+def test_what_helps_most_is_compared_with_the_next():
+    grid = made_up(TURN)
+    ball = grid.sweep.rival[0]
+    said = size_pages.most_helpful(grid, ball)
+    assert said.startswith("l2 1.5, what helps most: PGD at 30 (beyond noise")
+    assert said.endswith("shift at 100 (within noise ahead of random noise) "
+                         "digits.")
+
+
 def test_the_weak_attack_s_surplus_is_in_points(table_4):
     said = size_pages.weak_leaves(table_4)
     assert said.startswith("The weak attack reads up to 2.00 [")
@@ -210,14 +254,14 @@ def test_the_gain_after_more_epochs(ladder):
     caption, (header, *rows) = cells(size_pages.patience(ladder))
     assert header == ["images", "epochs", "seeds", "l2 1.5", "l∞ 0.3"]
     assert [row[:3] for row in rows] == [
-        ["30", "15", "3"], ["30", "30", "1"],
+        ["30", "15", "1"], ["30", "30", "1"],
         ["100", "8", "3"], ["100", "16", "1"], ["100", "32", "3"],
         ["100", "64", "1"],
     ]  # fmt: skip
     for column in (3, 4):
         gains = [row[column].split(" [")[0] for row in rows]
         # each multiple adds a point; a tenth for every other seed
-        assert gains == ["4.03", "6.00", "-1.97", "0.00", "2.03", "6.00"]
+        assert gains == ["4.00", "6.00", "-1.97", "0.00", "2.03", "6.00"]
     assert "with one seed they cover the test images" in caption
 
 
@@ -260,6 +304,9 @@ def test_costs_are_summed_and_averaged():
         record.data["source"] = "made up from BOOK_DATA"
     said = size_pages.cost(grid)
     assert said.startswith(f"{len(grid.records)} networks, ")
+    spent = grid.cost()
+    assert f"{spent['training_hours']:.2g} hours of processor time" in said
+    assert f"and {spent['testing_hours']:.2g} for testing, on a sl" in said
     assert "a slow one; data: made up." in said
     _, (_, row, _) = cells(size_pages.spent(grid))
     assert row == ["30", "0.00", "0.00", "12", "12 and 12"]

@@ -242,8 +242,8 @@ def test_readings_are_those_of_the_records():
     weak = grid.robust("pgd", ball, 100, under=ball, protocol="weak")
     assert [a.correct for a in weak] == [699] * 3
     assert grid.gain("pgd", ball, 30).value == pytest.approx(0.04 + 1e-3 / 3)
-    one = grid.gain("pgd", ball, 30, seed=1)
-    assert (one.value, one.seeds) == (pytest.approx(0.041), 1)
+    one = grid.gain("pgd", ball, 30, seeds=1)
+    assert (one.value, one.seeds) == (pytest.approx(0.04), 1)
     assert [g.value > 0 for g in grid.gains("pgd", ball)] == [True, False]
     assert [m.value for m in grid.robust_curve(ball)] == pytest.approx(
         [0.05, 0.7]
@@ -253,7 +253,10 @@ def test_readings_are_those_of_the_records():
     cost = grid.cost()
     assert cost["models"] == len(grid.records)
     assert cost["passes"] == 15 * cost["models"]
-    assert cost["cpu_hours"] == pytest.approx(cost["models"] / 100)
+    hours = cost["training_hours"], cost["testing_hours"]
+    trained = [6 * (1 + int(n[-1])) / 3600 for n in grid.records]
+    assert hours[0] == pytest.approx(sum(trained))
+    assert sum(hours) == pytest.approx(cost["models"] / 100)
     assert grid.spent("pgd", ball, 30) == {"passes": 15, "cpu_seconds": 12}
     twice, _ = TINY.longer
     for way, inside in sizes.extremes(TINY):
@@ -427,6 +430,20 @@ def test_orders_count_steps_beyond_noise():
     assert confusion.orders(record) == (2, 3, 1, 1)
 
 
+def test_the_factor_of_noise_is_to_the_clean_loss_of_the_same_case():
+    def row(model, way, loss):
+        return {"model": model, "norm": "l2", "eps": 1.5, "way": way,
+                "loss": {"mean": loss, "error": 0.1}}  # fmt: skip
+
+    rows = [
+        row(model, way, share * base)
+        for model, base in (("a", 1.0), ("b", 10.0))
+        for way, share in (("clean", 1), ("shift", 8), ("random", 1.5))
+    ]
+    found = confusion.factors(Record("r", {}, {"rows": rows}))
+    assert found == {("a", "l2", 1.5): 1.5, ("b", "l2", 1.5): 1.5}
+
+
 # --- verdicts -------------------------------------------------------------
 
 COMPLETE = size_ledger._complete
@@ -586,13 +603,15 @@ def test_robust_accuracy_needs_more_data(monkeypatch, robust, held):
 
 
 @pytest.mark.parametrize(
-    "gain, drop, decline",
+    "gain, drop, decline, rises, falls",
     [
-        (-8, True, True), (-20, "partly", True), (3, False, False),
-        (0, False, True),
+        (-8, True, True, 0, 2), (-20, "partly", True, 0, 2),
+        (3, False, False, 2, 0), (0, False, False, 0, 0),
     ],
 )
-def test_photographs_at_the_full_size(monkeypatch, gain, drop, decline):
+def test_photographs_at_the_full_size(
+    monkeypatch, gain, drop, decline, rises, falls
+):
     grid = photographs({30: 0, 100: gain})
     sweep = replace(grid.sweep, eps={"l2": (1.5,), "linf": (0.3,)})
     grid = SizeGrid(sweep, grid.records)
@@ -603,7 +622,8 @@ def test_photographs_at_the_full_size(monkeypatch, gain, drop, decline):
     assert held == drop and ("outside 5 to 15" in told) is (gain != -8)
     told, held = size_ledger.photographs_decline()
     assert held is decline
-    assert f"beyond noise: {0 if decline else 2}" in told
+    assert f"rises beyond noise: {rises}; falls" in told
+    assert told.endswith(f"beyond noise: {falls} of 2")
 
 
 @pytest.mark.parametrize(
@@ -674,13 +694,13 @@ def test_one_seed_is_drawn_beside_the_mean():
     panel = size_plots.one_curve(grid, grid.records, ball, 2).axes[0]
     lines = {line.get_label(): list(line.get_ydata()) for line in panel.lines}
     assert list(lines) == [
-        "standard, mean of the records", "standard, this run",
-        "robust, mean of the records", "robust, this run",
+        "standard, mean of the records", "standard, seed 2",
+        "robust, mean of the records", "robust, seed 2",
     ]  # fmt: skip
     # seed 2 is one point above the mean of standard training
-    assert lines["standard, this run"] == pytest.approx([52, 82])
+    assert lines["standard, seed 2"] == pytest.approx([52, 82])
     assert lines["standard, mean of the records"] == pytest.approx([51, 81])
-    assert lines["robust, this run"] == pytest.approx([56, 80])
+    assert lines["robust, seed 2"] == pytest.approx([56, 80])
 
 
 def test_predictions_are_told_and_noise_is_undecided():
