@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ._checks import check_images, check_labels, check_logits
-from ._memory import keep_freed_memory
+from ._memory import in_parts, keep_freed_memory
 from .norms import check_eps, check_norm, project, random_in_ball, steepest
 
 Model = Callable[[Tensor], Tensor]
@@ -108,7 +108,8 @@ def pgd(
         batch_size: images that pass the model at once. Default: at most
             ``BATCH`` on a CPU; all of them on other devices and where a
             layer is in training mode, since batch norm then mixes them.
-            In evaluation mode the answer depends on it by rounding only.
+            In evaluation mode the answer depends on it by rounding only,
+            and parts that are too large for the memory are halved.
         generator: source of the random starts, on the device of ``x``;
             all images draw before any is attacked.
 
@@ -117,6 +118,7 @@ def pgd(
 
     Raises:
         ValueError: for unsound images, labels or settings.
+        MemoryError: says what to change where halving is not enough.
     """
     goal = _check_attack(x, y, eps, norm, steps, restarts, target)
     objective = _objective(loss, targeted=target is not None)
@@ -129,23 +131,23 @@ def pgd(
         keep_freed_memory()
     x = x.detach()
     x_adv = torch.empty_like(x)
-    near = [_in_layout_of(model, x[part]) for part in parts]
-    worst = [
-        _Worst(clean, goal[part], targeted=target is not None)
-        if keep == "worst" else None
-        for clean, part in zip(near, parts, strict=True)
-    ]  # fmt: skip
-    for _ in range(restarts):
-        start = x
-        if random_start:
-            start = random_in_ball(x, eps, norm, generator)
-            start = _into_box(x, project(start, eps, norm))
-        for clean, best, part in zip(near, worst, parts, strict=True):
+    starts = [x] * restarts
+    if random_start:
+        starts = [random_in_ball(x, eps, norm, generator) for _ in starts]
+        starts = [_into_box(x, project(each, eps, norm)) for each in starts]
+
+    def attack(part: slice) -> None:
+        clean, best = _in_layout_of(model, x[part]), None
+        if keep == "worst":
+            best = _Worst(clean, goal[part], targeted=target is not None)
+        for start in starts:
             with autocast:
                 x_adv[part] = _climb(
                     model, clean, _in_layout_of(model, start[part]),
                     goal[part], objective, sizes, eps, norm, best,
                 )  # fmt: skip
+
+    in_parts(attack, parts, halve=not _mixes(model))
     return x_adv
 
 
@@ -236,7 +238,14 @@ def input_gradient(
     """
     check_images(x, box=box)
     check_labels(y, len(x))
-    return _gradient(model, x, y, _objective(loss, targeted=False))[1]
+    objective = _objective(loss, targeted=False)
+    whole = [slice(0, len(x))]
+    return torch.cat(
+        in_parts(
+            lambda part: _gradient(model, x[part], y[part], objective)[1],
+            whole, halve=not _mixes(model),
+        )
+    )  # fmt: skip
 
 
 @torch.no_grad()
@@ -363,14 +372,19 @@ def _autocast(
 def _parts(model: Model, x: Tensor, batch_size: int | None) -> list[slice]:
     """Rows that are attacked together: equal parts, in their order."""
     if batch_size is None:
-        layers = model.modules() if isinstance(model, nn.Module) else ()
-        mixed = any(layer.training for layer in layers)
-        batch_size = BATCH if x.device.type == "cpu" and not mixed else len(x)
+        small = x.device.type == "cpu" and not _mixes(model)
+        batch_size = BATCH if small else len(x)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     count = -(-len(x) // batch_size)
     ends = [len(x) * i // count for i in range(count + 1)]
     return [slice(*pair) for pair in pairwise(ends)]
+
+
+def _mixes(model: Model) -> bool:
+    """Whether an answer may depend on the batch: a layer in training mode."""
+    layers = model.modules() if isinstance(model, nn.Module) else ()
+    return any(layer.training for layer in layers)
 
 
 def _in_layout_of(model: Model, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ._memory import batches, in_parts
 from .attacks import _into_box, margin
 from .counting import Passes
 from .norms import project, random_in_ball
@@ -71,14 +72,10 @@ class Cascade:
             stage = stages[len(self.log)]
             if not self.entered:
                 self.enter(stage)
-            starts, goals = self.starts(stage, eps, norm), self.goals(stage)
-            while self.done < len(self.rows):
-                part = slice(self.done, self.done + batch_size)
-                self.attack(
-                    model, stage, part, starts, goals, eps=eps, norm=norm
-                )
-                self.done += len(self.rows[part])
-                after()
+            self.work(
+                model, stage, eps=eps, norm=norm, batch_size=batch_size,
+                after=after,
+            )  # fmt: skip
             tried = self.rows.unique()
             fooled = int((self.gap[tried] <= 0).sum())
             self.log.append({"tried": len(tried), "fooled": fooled})
@@ -105,6 +102,25 @@ class Cascade:
                 )
             )
         self.done, self.entered = 0, True
+
+    def work(
+        self, model: nn.Module, stage: Stage, *, eps: float, norm: str,
+        batch_size: int, after: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """Attack those of ``rows`` that have not been attacked yet."""
+        starts, goals = self.starts(stage, eps, norm), self.goals(stage)
+
+        def attack(part: slice) -> None:
+            self.attack(model, stage, part, starts, goals, eps=eps, norm=norm)
+            self.done = part.stop
+            after()
+
+        parts = batches(len(self.rows), batch_size, self.done)
+        if isinstance(stage, Pgd):  # draws by the batch, and halves it itself
+            for part in parts:
+                attack(part)
+        else:
+            in_parts(attack, parts)
 
     def starts(self, stage: Stage, eps: float, norm: str) -> Tensor:
         """Where each of ``rows`` begins, whatever the size of a batch."""

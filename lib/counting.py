@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import check_images, check_labels, check_logits
+from ._memory import batches, in_parts
 from .attacks import margin
 
 BATCH = 250  # larger batches cost more per image on a CPU, not less
@@ -94,11 +95,13 @@ def check_eval_mode(model: nn.Module) -> None:
 def predict(model: nn.Module, x: Tensor, batch_size: int = BATCH) -> Tensor:
     """Logits for ``x`` (n, ...), computed in batches; shape (n, classes).
 
+    Batches that are too large for the memory are halved, with a warning.
     Raises ``ValueError`` for unsound images or a model in training mode.
     """
     check_eval_mode(model)
     check_images(x)
-    logits = torch.cat([model(part) for part in x.split(batch_size)])
+    parts = batches(len(x), batch_size)
+    logits = torch.cat(in_parts(lambda part: model(x[part]), parts))
     check_logits(logits, len(x))
     return logits
 

@@ -17,11 +17,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import io
+import math
 import os
 import pickle
 import shutil
 import sys
 import tarfile
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -167,11 +170,17 @@ def load(name: str, *, quiet: bool = False) -> Data:
         )
     found = _find(name, quiet)
     if not quiet:
-        print(
+        _say(
             f"{name}: {len(found.x_train):,} training and "
             f"{len(found.x_test):,} test images,\n{found.source}"
         )
     return found
+
+
+def _say(words: str) -> None:
+    """Print them; letters that the terminal does not know are escaped."""
+    known = sys.stdout.encoding or "utf-8"
+    print(words.encode(known, "backslashreplace").decode(known))
 
 
 def cache_folder() -> Path:
@@ -184,10 +193,7 @@ def cache_folder() -> Path:
 
 
 # What the readers raise for files that are missing, cut off or not theirs.
-_UNREADABLE = (
-    OSError, RuntimeError, ValueError, AssertionError, EOFError,
-    pickle.UnpicklingError,
-)  # fmt: skip
+_UNREADABLE = (OSError, ValueError, pickle.UnpicklingError)
 
 
 def _find(name: str, quiet: bool) -> Data:
@@ -212,12 +218,34 @@ def _find(name: str, quiet: bool) -> Data:
         except (DownloadFailed, OSError) as error:
             # OSError: the cache cannot be written, or the disk is full
             if not quiet:
-                print(f"{error}\nGoing on with the embedded images.")
+                _say(f"{error}\nGoing on with the embedded images.")
     return _EMBEDDED[name]()
 
 
 # --- reading torchvision's folders ----------------------------------------
-# torchvision takes as long to import as torch: only where files are read
+# SHA-256 of the files in them, unpacked.
+_SHA256 = {
+    "train-images-idx3-ubyte":
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte":
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte":
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte":
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    "data_batch_1":
+        "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "data_batch_2":
+        "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "data_batch_3":
+        "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "data_batch_4":
+        "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "data_batch_5":
+        "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "test_batch":
+        "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+}  # fmt: skip
 
 
 def _scale(pixels: Tensor) -> Tensor:
@@ -226,31 +254,95 @@ def _scale(pixels: Tensor) -> Tensor:
 
 
 def _mnist(root: Path, source: str) -> Data:
-    from torchvision import datasets
-
-    parts = []
-    for train in (True, False):
-        part = datasets.MNIST(root, train=train)
-        parts += [_scale(part.data)[:, None], part.targets]
+    """Other images in MNIST's format are read too, and not called MNIST."""
+    folder, parts, full = root / "MNIST" / "raw", [], True
+    for split in ("train", "t10k"):
+        names = (f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte")
+        images, labels = [bytearray((folder / n).read_bytes()) for n in names]
+        full = full and _is_original(names[0], images)
+        full = full and _is_original(names[1], labels)
+        x, y = _idx(names[0], images, 3), _idx(names[1], labels, 1)
+        if len(x) != len(y) or x.shape[1:] != (28, 28):
+            raise ValueError(
+                f"{folder} has {len(y)} labels for {split} images of shape "
+                f"{tuple(x.shape)}"
+            )
+        parts += [_scale(x)[:, None], y.long()]
     x, y, x_test, y_test = parts
-    words = f"the full MNIST {source}"
-    return Data("mnist", x, y, x_test, y_test, MNIST_CLASSES, words)
+    kind = "the full MNIST" if full else "other files than MNIST's own,"
+    return Data(
+        "mnist", x, y, x_test, y_test, MNIST_CLASSES, f"{kind} {source}",
+        complete=full,
+    )  # fmt: skip
+
+
+def _is_original(name: str, content: bytes | bytearray) -> bool:
+    return hashlib.sha256(content).hexdigest() == _SHA256[name]
+
+
+def _idx(name: str, content: bytearray, dimensions: int) -> Tensor:
+    """The bytes of an idx file as a tensor that has its shape.
+
+    Raises ``ValueError`` where header, length and ``dimensions`` disagree.
+    """
+    begin = 4 + 4 * dimensions
+    head = bytes((0, 0, 8, dimensions))  # 8: of bytes without a sign
+    shape = [
+        int.from_bytes(content[at : at + 4], "big")
+        for at in range(4, begin, 4)
+    ]
+    if content[:4] != head or begin + math.prod(shape) != len(content):
+        raise ValueError(
+            f"{name} is damaged: its header does not fit its "
+            f"{len(content)} bytes"
+        )
+    return torch.frombuffer(content, dtype=torch.uint8)[begin:].view(shape)
 
 
 def _cifar10(root: Path, source: str) -> Data:
-    from torchvision import datasets
-
-    parts = []
-    for train in (True, False):
-        part = datasets.CIFAR10(root, train=train)
-        pixels = torch.from_numpy(part.data).permute(0, 3, 1, 2)
-        parts += [_scale(pixels).contiguous(), torch.tensor(part.targets)]
+    """Its files are pickles: only the originals are opened."""
+    folder, parts = root / "cifar-10-batches-py", []
+    for names in ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]):
+        found = [_batch(folder / name) for name in names]
+        pixels = torch.from_numpy(np.concatenate([x for x, _ in found]))
+        parts += [
+            _scale(pixels).view(-1, 3, 32, 32),
+            torch.tensor([label for _, labels in found for label in labels]),
+        ]
     x, y, x_test, y_test = parts
     words = f"the full CIFAR-10 {source}"
     return Data("cifar10", x, y, x_test, y_test, CIFAR10_CLASSES, words)
 
 
+def _batch(path: Path) -> tuple[np.ndarray, list[int]]:
+    """Pixels (n, 3072) and labels of one file of CIFAR-10.
+
+    Raises ``ValueError`` for any other content.
+    """
+    content = path.read_bytes()
+    if not _is_original(path.name, content):
+        raise ValueError(
+            f"{path.name} is not CIFAR-10's own: another SHA-256; delete it"
+        )
+    found = _Arrays(io.BytesIO(content), encoding="latin1").load()
+    return found["data"], found["labels"]
+
+
+class _Arrays(pickle.Unpickler):
+    """Makes arrays of numbers, and nothing else that a file may ask for."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
+            return np.zeros(0).__reduce__()[0]  # wherever numpy has it now
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(
+            f"{module}.{name} is no array; the file is not opened"
+        )
+
+
 def _imagenette64(root: Path, source: str) -> Data:
+    # as long to import as torch: only where pictures are read
     from torchvision import datasets
 
     folder = root / "imagenette64"
@@ -281,6 +373,10 @@ def _square(image: Image.Image, side: int) -> Tensor:
 
 
 # --- downloading ----------------------------------------------------------
+
+
+PATIENCE = 30.0  # seconds before the speed of a download counts
+LEAST = 20_000  # bytes in a second, on average; 170 MB in 2.4 hours
 
 
 class DownloadFailed(RuntimeError):
@@ -348,7 +444,8 @@ def fetch(file: _File, folder: Path, timeout: float = 10.0) -> Path:
 
     Size and SHA-256 are checked before the file gets its name; a file that
     is there already (put there by hand, say) is checked and kept.
-    ``timeout`` is in seconds without an answer.
+    ``timeout`` is in seconds without an answer; a source that sends fewer
+    than ``LEAST`` bytes a second, after ``PATIENCE`` seconds, is given up.
     Raises :class:`DownloadFailed` with every source's fault.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -363,7 +460,7 @@ def fetch(file: _File, folder: Path, timeout: float = 10.0) -> Path:
             if digest == file.sha256:
                 os.replace(partial, there)
                 return there
-            faults.append(f"{source}: wrong content (SHA-256 {digest[:12]}…)")
+            faults.append(f"{source}: wrong content (SHA-256 {digest[:12]})")
         except (OSError, http.client.HTTPException) as error:
             faults.append(f"{source}: {error}")
         finally:
@@ -378,7 +475,7 @@ def fetch(file: _File, folder: Path, timeout: float = 10.0) -> Path:
 
 def _stream(source: str, file: _File, path: Path, timeout: float) -> str:
     """Copy ``source`` to ``path`` with a progress bar; its SHA-256."""
-    digest = hashlib.sha256()
+    digest, began = hashlib.sha256(), time.monotonic()
     bar = tqdm(
         total=file.size, unit="B", unit_scale=True, desc=file.name, leave=False
     )
@@ -388,12 +485,19 @@ def _stream(source: str, file: _File, path: Path, timeout: float) -> str:
         urllib.request.urlopen(request, timeout=timeout) as answer,
         path.open("wb") as out,
     ):
-        while block := answer.read(1 << 18):
+        # read1 gives what has come: read would wait for a whole block
+        while block := answer.read1(1 << 18):
             digest.update(block)
             out.write(block)
             bar.update(len(block))
             if bar.n > file.size:
                 raise OSError(f"longer than the {file.size} bytes expected")
+            seconds = time.monotonic() - began
+            if seconds > PATIENCE and bar.n < LEAST * seconds:
+                raise OSError(
+                    f"too slow, {bar.n / seconds / 1000:.1f} kB a second; "
+                    "try again where the network is faster"
+                )
     if path.stat().st_size < file.size:
         raise OSError(
             f"cut off after {path.stat().st_size} of {file.size} bytes"

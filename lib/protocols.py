@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .apgd import apgd
 from .attacks import margin, pgd
 from .blackbox import search, square
+from .counting import predict
 from .fab import fab
 
 Found = tuple[Tensor, Tensor]  # worst points (n, ...), their margins (n,)
@@ -70,9 +71,8 @@ class Pgd(Stage):
             step_size=self.step_size, schedule=self.schedule,
             restarts=self.restarts, loss=self.loss, generator=generator,
         )  # fmt: skip
-        with torch.no_grad():
-            kind = torch.promote_types(x.dtype, torch.float32)
-            return worst, margin(model(worst).to(kind), y)
+        kind = torch.promote_types(x.dtype, torch.float32)
+        return worst, margin(predict(model, worst, len(x)).to(kind), y)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import __version__, freshness, runs
+from ._memory import advice
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -347,12 +348,8 @@ def _run(
         made_of = freshness.made_of(run, plain, RESULTS)
         code = code | ({"made_of": made_of} if made_of else {})
     wall, cpu = time.perf_counter(), time.process_time()
-    try:
+    with advice(_too_large(name, plain)):
         outcome = run(settings)
-    except (RuntimeError, MemoryError) as error:
-        if runs.no_memory(error):
-            raise MemoryError(_too_large(name, plain)) from error
-        raise
     if not isinstance(outcome, Outcome):
         outcome = Outcome(outcome)
     cost = {

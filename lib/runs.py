@@ -50,17 +50,3 @@ def offline() -> bool:
     """True where nothing may be downloaded: ``BOOK_OFFLINE=1`` or smoke."""
     flag = os.environ.get("BOOK_OFFLINE", "").strip().lower()
     return mode() == "smoke" or flag not in ("", "0", "false", "no")
-
-
-def no_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that a device ran out of memory.
-
-    torch has a class of its own for a GPU, and a plain ``RuntimeError``
-    from the allocator of the CPU.
-    """
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    words = str(error)
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in words or "not enough memory" in words
-    )

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from . import models, overfitting, states
 from ._checks import check_images, check_labels
-from ._memory import keep_freed_memory
+from ._memory import advice, keep_freed_memory
 from .averaging import WeightAverage
 from .evaluation import accuracy, count_passes
 from .objectives import METHODS, perturb, shift
@@ -168,6 +168,7 @@ def train(
         what ``overfitting.inspect`` finds, and ``catastrophic``.
 
     Raises:
+        MemoryError: the batches are too large for the memory.
         TrainingCollapsed: the model stays at chance once the warm-up is over.
         ValueError: unsound images, labels or a resume file of another run.
 
@@ -191,7 +192,8 @@ def train(
         while len(run.history) < recipe.epochs and not overfitting.has_stalled(
             run.history, recipe.patience
         ):
-            row = _epoch(run, x, y, bar)
+            with advice(_too_large(recipe)):
+                row = _epoch(run, x, y, bar)
             if held_out is not None:
                 right = accuracy(run.result(), *held_out)
                 row["held_out_accuracy"] = right.value
@@ -207,6 +209,15 @@ def train(
     if run.best:
         model.load_state_dict(run.best)
     return model, run.history
+
+
+def _too_large(recipe: Recipe) -> str:
+    return (
+        "The memory is too small for this training. First restart the kernel, "
+        "which frees what other cells and notebooks hold. If that is not "
+        f"enough, lower the recipe's batch_size (it is {recipe.batch_size}); "
+        "it is not halved unasked, as that would train another model."
+    )
 
 
 def _epoch(run: Run, x: Tensor, y: Tensor, bar: tqdm) -> dict[str, Any]:

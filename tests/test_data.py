@@ -4,10 +4,15 @@ import gzip
 import hashlib
 import importlib
 import io
+import os
+import pickle
 import struct
+import subprocess
 import sys
 import tarfile
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -188,7 +193,8 @@ def test_book_data_comes_first(
     assert found.y_test.dtype == torch.long
     shown = " ".join(capsys.readouterr().out.split())
     assert shown == (
-        "mnist: 3 training and 2 test images, the full MNIST from BOOK_DATA"
+        "mnist: 3 training and 2 test images, other files than MNIST's own, "
+        "from BOOK_DATA"
     )
     monkeypatch.delenv("BOOK_DATA")
     assert len(data.load("mnist", quiet=True).x_train) == 9
@@ -217,6 +223,139 @@ def test_a_damaged_file_in_book_data_is_a_clear_error(
     monkeypatch.setenv("BOOK_DATA", str(tmp_path / "mine"))
     with pytest.raises(FileNotFoundError, match="does not hold mnist"):
         data.load("mnist")
+
+
+def originals(monkeypatch, files: dict[str, bytes]) -> None:
+    """Let the SHA-256 of the original data set be that of these files."""
+    for name, content in files.items():
+        digest = hashlib.sha256(content).hexdigest()
+        monkeypatch.setitem(data._SHA256, name, digest)
+
+
+@pytest.mark.parametrize("changed", [None, *tiny_mnist(1)])
+def test_only_the_original_files_are_the_complete_mnist(
+    plain_environment, monkeypatch, changed
+):
+    """One other label or one other pixel is enough."""
+    files = tiny_mnist(3)
+    originals(monkeypatch, files)
+    if changed is not None:
+        files[changed] = files[changed][:-1] + b"\5"
+    put(plain_environment, files)
+    found = data.load("mnist", quiet=True)
+    assert len(found.x_train) == 3, "read all the same"
+    assert found.complete is (changed is None)
+    assert found.source == (
+        "the full MNIST from the cache" if changed is None
+        else "other files than MNIST's own, from the cache"
+    )  # fmt: skip
+
+
+BAD_HEADERS = {
+    "images of another size": (0, idx(np.zeros((3, 8, 8)))),
+    "more labels than images": (1, idx(np.zeros(4))),
+    "floats": (0, b"\0\0\x0d\3" + idx(np.zeros((3, 28, 28)))[4:]),
+    "labels for images": (0, idx(np.zeros(3))),
+    "a length that is too large": (1, idx(np.zeros(3))[:-1]),
+    "a length that is too small": (1, idx(np.zeros(3)) + b"\0"),
+    "no header": (1, b"\0\0"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_HEADERS)
+def test_an_idx_file_with_a_wrong_header_is_refused(
+    plain_environment, monkeypatch, tmp_path, fault
+):
+    files = tiny_mnist(3)
+    place, content = BAD_HEADERS[fault]
+    files[[*files][place]] = content
+    put(tmp_path, files)
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"header does not|has \d lab"):
+        data.load("mnist")
+
+
+def test_a_planted_processed_file_is_never_opened(
+    plain_environment, monkeypatch
+):
+    """Older versions of torchvision kept a pickle there, and read it first."""
+    put(plain_environment, tiny_mnist(3))
+    folder = plain_environment / "MNIST" / "processed"
+    folder.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(9, 28, 28), torch.zeros(9)), folder / name)
+    assert len(data.load("mnist", quiet=True).x_train) == 3
+
+
+class Harmful:
+    """A pickle of it makes the folder it names."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
+
+
+def batch(k: int) -> bytes:
+    """Two images with label k, pickled as the originals are, by Python 2."""
+    pixels = (np.arange(2 * 3072) + k).astype(np.uint8).tobytes()
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n"
+        b"cnumpy\nndarray\nK\0\x85U\1b\x87R"  # an empty array of bytes
+        b"(K\1K\2M\0\x0c\x86"  # its shape is to be (2, 3072)
+        b"cnumpy\ndtype\nU\2u1K\0K\1\x87R"
+        b"(K\3U\1|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
+        b"\x89T" + struct.pack("<I", len(pixels)) + pixels + b"tb"
+    )
+    labels = b"](K%cK%ce" % (k, k)
+    return b"\x80\2}(U\4data" + array + b"U\6labels" + labels + b"u."
+
+
+def put_cifar10(root, files: dict[str, bytes]):
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+
+
+def test_cifar_10_is_read_from_its_own_files_alone(
+    plain_environment, monkeypatch
+):
+    monkeypatch.setenv("BOOK_OFFLINE", "1")
+    files = {name: batch(k) for k, name in enumerate(BATCHES)}
+    put_cifar10(plain_environment, files)
+    assert not data.load("cifar10", quiet=True).real, "not CIFAR-10's own"
+    originals(monkeypatch, files)
+    found = data.load("cifar10", quiet=True)
+    assert found.real and found.complete
+    assert found.x_train.shape == (10, 3, 32, 32)
+    assert found.y_train.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert found.y_test.tolist() == [5, 5]
+    pixels = (found.x_train[2, 1, 0, :3] * 255).round().tolist()
+    assert pixels == [1, 2, 3], "channel, row, column, one brighter than k"
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_planted_pickle_is_never_obeyed(
+    plain_environment, monkeypatch, tmp_path, known
+):
+    """Its digest is wrong; and if it were not, it makes nothing but arrays."""
+    harmful = pickle.dumps({"data": Harmful(tmp_path / "harm")})
+    files = dict.fromkeys(BATCHES, harmful)
+    put_cifar10(tmp_path, files)
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path))
+    if known:
+        originals(monkeypatch, files)
+    why = "mkdir is no array" if known else "another SHA-256"
+    with pytest.raises(FileNotFoundError, match=why):
+        data.load("cifar10")
+    assert not (tmp_path / "harm").exists()
+    pickle.loads(harmful)
+    assert (tmp_path / "harm").exists(), "it would have done no harm"
 
 
 def test_a_damaged_cache_does_not_stop_the_book(
@@ -324,6 +463,14 @@ class Shop(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self.wfile.write(b"10\r\nonly half")
+        elif self.path == "/trickle":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            with suppress(ConnectionError):  # the other side has given up
+                for byte in CONTENT[:100]:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(0.02)
         else:
             body = {
                 "/good": CONTENT, "/short": CONTENT[:-1],
@@ -412,6 +559,22 @@ def test_a_source_that_does_not_answer_is_given_up(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_source_that_sends_a_byte_now_and_then_is_given_up(
+    shop, plain_environment, monkeypatch, capsys
+):
+    monkeypatch.setattr(data, "PATIENCE", 0.1)
+    monkeypatch.setitem(data._FILES, "mnist", (wanted(shop, "/trickle"),))
+    began = time.monotonic()
+    assert len(data.load("mnist").x_train) == 4000
+    assert time.monotonic() - began < 1.5
+    shown = capsys.readouterr().out
+    assert "too slow, 0." in shown and "where the network is faster" in shown
+    assert "Going on with the embedded images" in shown
+    assert not list((plain_environment / "MNIST" / "raw").iterdir())
+    found = data.fetch(wanted(shop, "/trickle", "/good"), plain_environment)
+    assert found.read_bytes() == CONTENT
+
+
 def test_an_interrupted_download_leaves_nothing(shop, tmp_path, monkeypatch):
     def interrupted(*_args):
         raise KeyboardInterrupt
@@ -448,6 +611,7 @@ def served_mnist(monkeypatch, folder, wrong: str = "") -> None:
             )
         )  # fmt: skip
     monkeypatch.setitem(data._FILES, "mnist", tuple(files))
+    originals(monkeypatch, tiny_mnist(4))
 
 
 def test_a_download_is_unpacked_announced_and_found_again(
@@ -489,6 +653,37 @@ def test_one_wrong_file_is_enough_to_refuse_a_download(
     found = data.load("mnist")
     assert len(found.x_train) == 4000
     assert "wrong content" in capsys.readouterr().out
+
+
+REFUSED = """
+import os, sys
+from lib import data
+file = data._File("a.gz", 1, "0" * 64, (sys.argv[1],))
+data._FILES["mnist"] = (file,)
+data.load("mnist")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("letters", ["ascii", "latin-1"])
+def test_a_terminal_that_knows_few_letters_does_not_stop_the_book(
+    tmp_path, letters
+):
+    """Names of folders come in messages, in whatever letters they have."""
+    (tmp_path / "a").write_text("?")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("BOOK_")}
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSED, (tmp_path / "a").as_uri()],
+        capture_output=True, cwd=Path(data.__file__).parent.parent,
+        env=env | {
+            "PYTHONIOENCODING": letters, "LC_ALL": "C",
+            "BOOK_CACHE": str(tmp_path / "\N{GREEK SMALL LETTER EPSILON}"),
+        },
+    )  # fmt: skip
+    shown = done.stdout.decode(letters)
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
+    assert "wrong content" in shown and "\\u03b5" in shown
+    assert "4,000 training" in shown
 
 
 def test_every_download_states_size_hash_and_a_secure_source():

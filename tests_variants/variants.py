@@ -85,10 +85,10 @@ VARIANTS = (
     ),
     Variant(
         "last restart wins", "lib/attacks.py",
-        "    for _ in range(restarts):\n        start = x\n",
-        "    for _ in range(restarts):\n        start = x\n"
-        "        for best in filter(None, worst):\n"
-        "            best.score = None\n", WORST,
+        "        for start in starts:\n",
+        "        for start in starts:\n"
+        "            if best is not None:\n"
+        "                best.score = None\n", WORST,
     ),
     Variant(
         "projection forgotten", "lib/attacks.py",
