@@ -132,6 +132,10 @@ stale: $(STAMP)  ## list the records that a change of the code made stale
 audit: $(STAMP)  ## compute a random sample of recorded numbers again
 	@$(PY) tools/audit.py --only "$(ONLY)" --minutes $(MINUTES) --vouch "$(VOUCH)"
 
+.PHONY: faults
+faults: $(STAMP)  ## inject every fault that the book is meant to survive; one line for each test
+	@$(PY) tools/faults.py $(AT_ONCE)
+
 .PHONY: variants
 variants: $(STAMP)  ## break a copy of the repository in many ways; every one has to be noticed
 	@$(PY) tests_variants/variants.py

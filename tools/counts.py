@@ -60,7 +60,7 @@ FAULTS = {
         "test_data.py::test_a_cache_that_cannot_be_written_does_not_stop_"
         "the_book",
     ),
-    "training interrupted at any update": (
+    "training interrupted or killed": (
         "test_training.py::"
         "test_a_run_resumed_after_an_interruption_has_the_same_bits",
         "test_training.py::"
