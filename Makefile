@@ -118,6 +118,7 @@ else
 	@$(call need_chapter,record)
 	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
 endif
+	@echo "Whatever was made anew wants: make note ONLY='its-name'"
 
 # Which records to audit, how long, and why they still hold (see tools/audit.py).
 ONLY ?= *
@@ -125,8 +126,12 @@ MINUTES ?= 5
 VOUCH ?=
 
 .PHONY: stale
-stale: $(STAMP)  ## list the records that a change of the code made stale
+stale: $(STAMP)  ## list the records that a change of the code made stale, or a hand changed
 	@$(PY) tools/stale.py "$(ONLY)"
+
+.PHONY: note
+note: $(STAMP)  ## records made anew hold what they should: make note ONLY='toy-*'
+	@$(PY) tools/stale.py --note $(if $(filter-out *,$(ONLY)),"$(ONLY)")
 
 .PHONY: audit
 audit: $(STAMP)  ## compute a random sample of recorded numbers again

@@ -37,6 +37,7 @@ def copy(tmp_path, plain_environment, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(stale.ROOT / "results" / f"{name}.json", file)
     looked(root)
+    stale.note(["*"], root)
     return root
 
 

@@ -207,6 +207,18 @@ VARIANTS = (
         "tools/stale.py", "changed: lib/attacks.py",
     ),
     Variant(
+        "number in a record changed by hand",
+        "results/training-mnist/linf-0.3-adversarial-seed0.json",
+        '"correct": 8863,', '"correct": 9063,',
+        "tools/stale.py", "linf-0.3-adversarial-seed0.json is changed",
+    ),
+    Variant(
+        "numbers changed by hand not noticed", "tools/stale.py",
+        "if noted.get(name) != found.get(name)", "if name not in noted",
+        "tests/test_freshness.py::"
+        "test_a_number_changed_by_hand_is_named_and_what_to_do",
+    ),
+    Variant(
         "stale records not noticed", "tools/stale.py",
         "if then.get(name) != now.get(name)", "if name not in now",
         "tests/test_freshness.py::"
@@ -276,11 +288,18 @@ def look_forked(guards: list[str], root: Path) -> tuple[int, str]:
 
 
 def copy_of(root: Path, to: Path) -> Path:
-    """The tree without what is built; records are linked, not copied."""
+    """The tree without what is built; weights are linked, not copied."""
     ignore = shutil.ignore_patterns(*LEFT_OUT)
     shutil.copytree(root, to, ignore=ignore)
-    (to / "results").symlink_to(root / "results")
+    shutil.copytree(root / "results", to / "results", copy_function=_record)
     return to
+
+
+def _record(source: str, to: str) -> None:
+    if source.endswith(".safetensors"):
+        os.symlink(source, to)
+    else:
+        shutil.copy2(source, to)
 
 
 def caught(variant: Variant, root: Path) -> str:
