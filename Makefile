@@ -81,7 +81,13 @@ test: $(STAMP)  ## run all unit tests, then every chapter (small)
 .PHONY: coverage
 coverage: $(STAMP)  ## branches of lib that the unit tests take (at least 95 %)
 	@rm -rf _build/coverage && mkdir -p _build/coverage
-	@$(UNITS) --cov --cov-report=term-missing tests
+	@$(UNITS) --cov --cov-report=term-missing \
+		--cov-report=json:_build/coverage/report.json tests
+	@$(PY) tools/counts.py --branches _build/coverage/report.json
+
+.PHONY: search
+search: $(STAMP)  ## properties on new inputs, 300 for each, that hypothesis chooses
+	@HYPOTHESIS_PROFILE=search $(UNITS) tests/test_properties.py
 
 .PHONY: types
 types: $(STAMP)  ## check the types of lib
@@ -146,10 +152,12 @@ variants: $(STAMP)  ## break a copy of the repository in many ways; every one ha
 	@$(PY) tests_variants/variants.py
 
 .PHONY: mutants
-mutants: $(STAMP)  ## change attacks, toy and evaluation everywhere; tests have to notice (six minutes)
+mutants: $(STAMP)  ## change attacks, toy and evaluation everywhere; tests have to notice (six minutes); notes the totals
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-input \
 		--no-compile -r tests_variants/requirements.txt
-	@OMP_NUM_THREADS=1 BOOK_OFFLINE=1 $(PY) tools/mutants.py
+	@OMP_NUM_THREADS=1 BOOK_OFFLINE=1 $(PY) tools/mutants.py \
+		--json _build/mutants.json
+	@$(PY) tools/counts.py --mutants _build/mutants.json
 
 .PHONY: colab
 colab: $(STAMP)  ## run every chapter as Colab would: alone, with Colab's packages (needs Python 3.12)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import counts
 import pytest
 import yaml
 
@@ -123,6 +124,10 @@ def test_every_weekly_job_is_reported():
     jobs = yaml.safe_load(weekly.read_text("utf-8"))["jobs"]
     report = jobs.pop("report")
     assert set(report["needs"]) == set(jobs)
+    assert report["if"] == (
+        "failure() || cancelled() || contains(needs.*.result, 'cancelled')"
+    )
+    assert f"make audit MINUTES={counts.WEEKLY} " in weekly.read_text("utf-8")
     (step,) = report["steps"]
     for name in jobs:
         assert f"${name.upper()}." in step["run"], name
