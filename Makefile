@@ -43,7 +43,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 # One thread for the pages and the tests: their small batches gain little from
 # a second one, and lose severalfold when the cores are busy with other work.
-book chapter serve test unit coverage: export OMP_NUM_THREADS ?= 1
+book chapter serve test unit coverage search: export OMP_NUM_THREADS ?= 1
 
 # The pages are the same with and without a network; BOOK_OFFLINE=0 lets them
 # download the full data sets. Recording always may.
