@@ -43,7 +43,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 # One thread for the pages and the tests: their small batches gain little from
 # a second one, and lose severalfold when the cores are busy with other work.
-book chapter serve test unit coverage: export OMP_NUM_THREADS ?= 1
+book chapter serve test unit coverage search: export OMP_NUM_THREADS ?= 1
 
 # The pages are the same with and without a network; BOOK_OFFLINE=0 lets them
 # download the full data sets. Recording always may.
@@ -81,7 +81,13 @@ test: $(STAMP)  ## run all unit tests, then every chapter (small)
 .PHONY: coverage
 coverage: $(STAMP)  ## branches of lib that the unit tests take (at least 95 %)
 	@rm -rf _build/coverage && mkdir -p _build/coverage
-	@$(UNITS) --cov --cov-report=term-missing tests
+	@$(UNITS) --cov --cov-report=term-missing \
+		--cov-report=json:_build/coverage/report.json tests
+	@$(PY) tools/counts.py --branches _build/coverage/report.json
+
+.PHONY: search
+search: $(STAMP)  ## properties on new inputs, 300 for each, that hypothesis chooses
+	@HYPOTHESIS_PROFILE=search $(UNITS) tests/test_properties.py
 
 .PHONY: types
 types: $(STAMP)  ## check the types of lib
@@ -118,6 +124,7 @@ else
 	@$(call need_chapter,record)
 	@BOOK_RUN=full $(PY) tools/run_chapter.py "$(CHAPTER)"
 endif
+	@echo "Whatever was made anew wants: make note ONLY='its-name'"
 
 # Which records to audit, how long, and why they still hold (see tools/audit.py).
 ONLY ?= *
@@ -125,22 +132,32 @@ MINUTES ?= 5
 VOUCH ?=
 
 .PHONY: stale
-stale: $(STAMP)  ## list the records that a change of the code made stale
+stale: $(STAMP)  ## list the records that a change of the code made stale, or a hand changed
 	@$(PY) tools/stale.py "$(ONLY)"
+
+.PHONY: note
+note: $(STAMP)  ## records made anew hold what they should: make note ONLY='toy-*'
+	@$(PY) tools/stale.py --note $(if $(filter-out *,$(ONLY)),"$(ONLY)")
 
 .PHONY: audit
 audit: $(STAMP)  ## compute a random sample of recorded numbers again
 	@$(PY) tools/audit.py --only "$(ONLY)" --minutes $(MINUTES) --vouch "$(VOUCH)"
+
+.PHONY: faults
+faults: $(STAMP)  ## inject every fault that the book is meant to survive; one line for each test
+	@$(PY) tools/faults.py $(AT_ONCE)
 
 .PHONY: variants
 variants: $(STAMP)  ## break a copy of the repository in many ways; every one has to be noticed
 	@$(PY) tests_variants/variants.py
 
 .PHONY: mutants
-mutants: $(STAMP)  ## change attacks, toy and evaluation everywhere; tests have to notice (six minutes)
+mutants: $(STAMP)  ## change attacks, toy and evaluation everywhere; tests have to notice (six minutes); notes the totals
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-input \
 		--no-compile -r tests_variants/requirements.txt
-	@OMP_NUM_THREADS=1 BOOK_OFFLINE=1 $(PY) tools/mutants.py
+	@OMP_NUM_THREADS=1 BOOK_OFFLINE=1 $(PY) tools/mutants.py \
+		--json _build/mutants.json
+	@$(PY) tools/counts.py --mutants _build/mutants.json
 
 .PHONY: colab
 colab: $(STAMP)  ## run every chapter as Colab would: alone, with Colab's packages (needs Python 3.12)

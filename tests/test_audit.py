@@ -37,6 +37,7 @@ def copy(tmp_path, plain_environment, monkeypatch):
         file.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(stale.ROOT / "results" / f"{name}.json", file)
     looked(root)
+    stale.note(["*"], root)
     return root
 
 
@@ -167,9 +168,11 @@ def test_what_cannot_be_computed_is_counted_and_needs_trust(copy, capsys):
     noted = stale.read_lock(copy)[COST]
     assert noted["on_trust"] == 1 and noted["computed_again"] == 0
     capsys.readouterr()
-    assert audit.main(["--only", LOOK, "--minutes", "9"], copy) == 0
+    assert audit.main(["--only", LOOK, "--minutes", "9"], copy) == 1
     told = capsys.readouterr().out
     assert "left out: 1 (needs the full mnist (BOOK_DATA))" in told
+    assert "Nothing was computed again" in told
+    assert audit.main(["--only", "nothing-*"], copy) == 0, "nothing asked"
 
 
 def test_what_was_taken_on_trust_can_be_computed_again_later(copy, capsys):
@@ -188,7 +191,7 @@ def test_what_was_taken_on_trust_can_be_computed_again_later(copy, capsys):
     assert after[TOY]["why"] == "A reason." and after[TOY]["earlier"] == []
     assert after[COST] == before[COST] and set(after) == {TOY, COST}
     capsys.readouterr()
-    assert audit.main(later, copy) == 0
+    assert audit.main(later, copy) == 1
     assert "0 of 1 points computed again" in capsys.readouterr().out
     assert stale.read_lock(copy) == after
 

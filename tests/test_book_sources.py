@@ -136,6 +136,26 @@ def _errors_allowed(nb):
     nb.metadata["execution"] = {"allow_errors": True}
 
 
+def _swallows_all(nb):
+    nb.cells[3].source = "try:\n    1 / 0\nexcept Exception:\n    x = 0"
+
+
+def _swallows_one(nb):
+    nb.cells[3].source = "try:\n    1 / 0\nexcept ZeroDivisionError:\n    ..."
+
+
+def _swallows_bare(nb):
+    nb.cells[3].source = "%time x = 1\ntry:\n    x()\nexcept:\n    print(x)"
+
+
+def _suppresses(nb):
+    nb.cells[3].source = "with contextlib.suppress(ValueError):\n    f()"
+
+
+def _no_python(nb):
+    nb.cells[3].source = "def f(:"
+
+
 def _unknown_work(nb):
     nb.cells[2].source = "See {cite:p}`tsipras2019,nobody1999`."
 
@@ -172,6 +192,11 @@ def _other_kernel(nb):
         (_may_fail, "raises-exception"),
         (_not_executed, "'mystnb'"),
         (_errors_allowed, "'execution'"),
+        (_swallows_all, "cell 4: line 3 swallows errors"),
+        (_swallows_one, "line 3 swallows errors"),
+        (_swallows_bare, "line 4 swallows errors"),
+        (_suppresses, "line 1 swallows errors"),
+        (_no_python, "is not Python"),
         (_unknown_work, "cites nobody1999"),
         (_installs, "installs something"),
         (_same_id, "same id"),
@@ -185,6 +210,18 @@ def test_a_broken_notebook_is_rejected(spoil, message, tmp_path):
     spoil(notebook)
     found = _faults(notebook, tmp_path)
     assert any(message in fault for fault in found), found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "try:\n    f()\nexcept ValueError as error:\n    print(error)",
+        "try:\n    f()\nexcept Exception as e:\n    raise KeyError from e",
+        "%matplotlib inline\n!ls\nif a:\n    %time f()",
+    ],
+)
+def test_an_error_that_is_shown_or_raised_is_not_swallowed(source):
+    assert check_sources.hidden_errors(source) == []
 
 
 def test_a_file_that_is_no_notebook_is_rejected(tmp_path):

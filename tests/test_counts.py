@@ -1,7 +1,10 @@
 """What the page about testing says is so, and the variants still fit."""
 
+import json
+
 import counts
 import pytest
+import stale
 import variants
 from variants import VARIANTS, Variant
 
@@ -31,7 +34,47 @@ def test_the_page_shows_the_variants_and_faults_that_there_are():
     shown = [(each["name"], each["guard"]) for each in held["variants"]]
     assert shown == [(each.name, each.guard) for each in VARIANTS], told
     assert all(each["caught"] for each in held["variants"])
-    assert list(held["faults"]) == list(counts.FAULTS), told
+    faults = {fault: list(tests) for fault, tests in counts.FAULTS.items()}
+    assert held["faults"] == faults, told
+
+
+def test_what_records_rest_on_adds_up():
+    held = counts.audited()
+    assert sum(held[part] for part in counts.PARTS) == held["records"]
+    assert held["records"] == len(results.names("")) - 1  # but for these
+    for row in held["families"].values():
+        assert row["same_bits"] <= row["again"]
+    lock = stale.read_lock()
+    loaded = {
+        name for each in lock.values()
+        for name, one in each["audited"].items() if one["how"] == "loaded"
+    }  # fmt: skip
+    assert 0 < held["loaded"] <= len(loaded)
+    assert set(held["never_drawn"]) == {"dearer than 90 s", "timings"}
+
+
+@pytest.mark.parametrize(("taken", "enough"), [(95, True), (94, False)])
+def test_branches_are_counted_without_lines(tmp_path, capsys, taken, enough):
+    totals = {"covered_branches": taken, "num_branches": 100}
+    totals |= {"covered_lines": 1000, "num_statements": 1000}
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"totals": totals}), "utf-8")
+    assert counts.main(["--branches", str(report)]) == int(not enough)
+    told = capsys.readouterr().out
+    assert f"{taken} of 100 branches" in told
+    assert ("fewer than 95%" in told) is not enough
+
+
+def test_a_run_of_mutants_is_noted_and_nothing_else(monkeypatch, tmp_path):
+    written = []
+    monkeypatch.setattr(counts, "write", written.append)
+    run = {"files": {"lib/toy.py": {"killed": 3}}}
+    (tmp_path / "run.json").write_text(json.dumps(run), "utf-8")
+    assert counts.main(["--mutants", str(tmp_path / "run.json")]) == 0
+    before = results.load("how-tested")
+    (after,) = written
+    assert after.values == before.values | {"mutants": run}
+    assert after.created == before.created
 
 
 def test_inputs_are_those_that_hypothesis_has_tried():

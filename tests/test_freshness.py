@@ -381,6 +381,7 @@ def vouched(tmp_path_factory):
         }
         assert state.how == "stale", f"{name}: nobody has vouched yet"
     stale.write_lock(lock, {}, root)
+    stale.note(["*"], root)
     return root
 
 
@@ -448,7 +449,7 @@ def test_a_record_of_unknown_code_is_stale(copy):
 
 def test_the_command_names_what_changed_and_what_to_do(copy, capsys):
     assert stale.main([], copy) == 0
-    assert "3 vouched for, 0 stale" in capsys.readouterr().out
+    assert "3 vouched for, 0 stale; 0 not as" in capsys.readouterr().out
     change(copy, "lib/toy.py", "import math\n", "import math\nX = 1\n")
     change(copy, "lib/toy_svm.py", "def h(", "def h_(")
     change(copy, "lib/toy_svm.py", "def threshold(", "h = h_\ndef threshold(")
@@ -461,6 +462,53 @@ def test_the_command_names_what_changed_and_what_to_do(copy, capsys):
     (copy / "results" / f"{TOY}.json").write_text("{")
     with pytest.raises(SystemExit, match="is damaged"):
         stale.main([], copy)
+
+
+# --- what records held when they were noted -------------------------------
+
+
+def test_a_number_changed_by_hand_is_named_and_what_to_do(copy, capsys):
+    file = copy / "results" / f"{NET}.json"
+    content = json.loads(file.read_text("utf-8"))
+    content["values"]["standard"]["correct"] += 1
+    file.write_text(json.dumps(content), "utf-8")
+    assert stale.main([], copy) == 1
+    told = capsys.readouterr().out
+    assert f"results/{NET}.json is changed" in told
+    assert f"make note ONLY='{NET}'" in told and "0 stale; 1 not" in told
+    assert stale.main(["toy-*"], copy) == 0
+    content["values"]["standard"]["correct"] -= 1
+    file.write_text(json.dumps(content), "utf-8")
+    assert stale.main([], copy) == 0, "only what it says counts"
+
+
+@pytest.mark.parametrize(
+    "change", [{"settings": {}}, {"arrays_sha256": "0"}, {"created": "now"}]
+)
+def test_anything_that_a_record_says_is_part_of_its_digest(copy, change):
+    rewrite(copy, TOY, **change)
+    assert stale.changes(["*"], copy) == {TOY: "changed"}
+
+
+def test_a_record_that_was_made_anew_is_noted_by_name(copy, capsys):
+    rewrite(copy, NET, created="today")
+    rewrite(copy, TOY, created="today")
+    (copy / "results" / f"{LOOK}.json").unlink()
+    shutil.copy(
+        copy / "results" / f"{TOY}.json",
+        copy / "results" / "toy-training/noise.json",
+    )
+    assert stale.changes(["*"], copy) == {
+        NET: "changed", TOY: "changed", LOOK: "gone",
+        "toy-training/noise": "new",
+    }  # fmt: skip
+    capsys.readouterr()
+    assert stale.main(["--note", "toy-*", LOOK], copy) == 0
+    assert stale.changes(["*"], copy) == {NET: "changed"}
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == f"noted: results/{LOOK}.json (gone)" and len(told) == 3
+    with pytest.raises(SystemExit, match="Name records"):
+        stale.main(["--note"], copy)
 
 
 def test_a_new_record_names_what_it_rests_on(monkeypatch, tmp_path):

@@ -6,14 +6,12 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import counts
 import pytest
 import yaml
 
-WORKFLOWS = sorted(
-    (Path(__file__).resolve().parent.parent / ".github" / "workflows").glob(
-        "*.y*ml"
-    )
-)
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
 # A tag can be moved to other code, a commit cannot; the comment is for us.
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 # Which jobs may write, and what. All others read the sources only.
@@ -105,11 +103,31 @@ def test_steps_leave_no_token_and_take_no_words_from_outside(path):
         assert "${{" not in step.get("run", "")
 
 
+def commands(text: str) -> set[str]:
+    """What a script asks make for."""
+    asked = re.findall(r"^[ \t]*(?:- run: |run: )?make (.*)$", text, re.M)
+    words = {word for line in asked for word in line.split()}
+    return {word for word in words if "=" not in word}
+
+
+def test_a_push_runs_all_that_can_turn_red_in_minutes():
+    asked = {
+        "lint", "types", "stale", "test", "book", "browser", "faults",
+        "variants",
+    }  # fmt: skip
+    for script in (".ci/run", ".github/workflows/book.yml"):
+        assert commands((ROOT / script).read_text("utf-8")) == asked, script
+
+
 def test_every_weekly_job_is_reported():
     (weekly,) = [path for path in WORKFLOWS if path.name == "weekly.yml"]
     jobs = yaml.safe_load(weekly.read_text("utf-8"))["jobs"]
     report = jobs.pop("report")
     assert set(report["needs"]) == set(jobs)
+    assert report["if"] == (
+        "failure() || cancelled() || contains(needs.*.result, 'cancelled')"
+    )
+    assert f"make audit MINUTES={counts.WEEKLY} " in weekly.read_text("utf-8")
     (step,) = report["steps"]
     for name in jobs:
         assert f"${name.upper()}." in step["run"], name

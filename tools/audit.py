@@ -9,7 +9,8 @@ A point is computed again from its recorded settings; a network that takes
 too long to train again is loaded and evaluated instead. What differs is told
 in units of the recorded spread: the standard error of a count or a mean,
 and, for a network trained again, the deviation between seeds as well. The
-exit status is 1 where a number differs by more than its kind allows.
+exit status is 1 where a number differs by more than its kind allows, and
+where there were records to draw from and none could be computed again.
 
 With --vouch only stale records are drawn, and where all agree
 results/CODE.lock notes that they hold for the code as it is now, what was
@@ -310,11 +311,16 @@ def way_of(state: stale.State, most: float) -> tuple[str, float]:
 
     The way is "again", "loaded", or words that say why it is left out.
     """
+    made = state.content["data"]
+    if made and kind_of(state.name) != "timing" and not _here(made):
+        return f"needs the full {made['name']} (BOOK_DATA)", 0.0
+    return way_with_data(state, most)
+
+
+def way_with_data(state: stale.State, most: float) -> tuple[str, float]:
+    """As :func:`way_of` where all data are at hand."""
     if kind_of(state.name) == "timing":
         return "timings", 0.0
-    made = state.content["data"]
-    if made and not _here(made):
-        return f"needs the full {made['name']} (BOOK_DATA)", 0.0
     cost = state.content["cost"]["cpu_seconds"]
     if cost <= most:
         return "again", cost
@@ -522,6 +528,9 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
         f"{len(red)} differ; left out: "
         + (", ".join(f"{n} ({why})" for why, n in sorted(out.items())) or "0")
     )
+    idle = bool(chosen) and not found
+    if idle:
+        print("Nothing was computed again: give more --minutes, or the data.")
     if asked.trusted:
         _note(everything, [one for one in found if one.agrees], root)
     if red:
@@ -533,7 +542,7 @@ def main(arguments: list[str], root: Path = stale.ROOT) -> int:
             chosen, everything, found, asked.vouch, asked.trust, root
         )
         return 1 if refused else 0
-    return 0
+    return int(idle)
 
 
 if __name__ == "__main__":

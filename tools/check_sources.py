@@ -9,6 +9,7 @@ cell everywhere, nothing that only works on one machine.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -50,7 +51,7 @@ def notebook_faults(path: Path, first_cell: str, keys: set[str]) -> list[str]:
         ids = [cell.get("id") for cell in json.loads(text)["cells"]]
         notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
         nbformat.validate(notebook)
-    except Exception as error:  # any reason makes the file unusable
+    except Exception as error:  # noqa: BLE001  any makes it unusable
         return [f"is not a valid notebook: {str(error).splitlines()[0]}"]
     found = _format_faults(notebook)
     if len(set(ids)) != len(ids):
@@ -127,7 +128,35 @@ def _cell_faults(cell: nbformat.NotebookNode) -> list[str]:
             found.append(f"{len(line)} columns, more than {MOST_COLUMNS}")
         if re.match(r"\s*([!%]\s*|%%?\w+\s.*)(pip|conda|apt)\b", line):
             found.append("installs something; requirements.txt does that")
-    return found
+    return found + hidden_errors(cell.source)
+
+
+def hidden_errors(source: str) -> list[str]:
+    """Where a cell would go on after an error as if there were none."""
+    plain = re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.MULTILINE)
+    try:
+        nodes = list(ast.walk(ast.parse(plain)))
+    except SyntaxError as error:
+        return [f"is not Python: {error}"]
+    return [
+        f"line {node.lineno} swallows errors: name the one that is expected, "
+        "and show it"
+        for node in nodes if _swallows(node)
+    ]  # fmt: skip
+
+
+def _swallows(node: ast.AST) -> bool:
+    """A handler of any error that raises none, or of one that does nothing."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).rpartition(".")[2] == "suppress"
+    if not isinstance(node, ast.ExceptHandler):
+        return False
+    caught = ast.unparse(node.type) if node.type else "Exception"
+    raises = any(isinstance(each, ast.Raise) for each in ast.walk(node))
+    does = {ast.unparse(each) for each in node.body}
+    idle = does <= {"pass", "continue", "break", "..."}
+    broad = re.search(r"\b(Base)?Exception\b", caught) is not None
+    return idle or (broad and not raises)
 
 
 def text_faults(text: str, keys: set[str]) -> list[str]:

@@ -2,8 +2,12 @@
 
     python tools/counts.py             # prints them
     python tools/counts.py --record    # and writes results/how-tested.json
+    python tools/counts.py --mutants FILE     # a run of tools/mutants.py
+    python tools/counts.py --branches FILE    # coverage's report in JSON
 
-The page "How the book is tested" shows the record.
+The page "How the book is tested" shows the record. A run of tools/mutants.py
+is kept in it until the next one is put there, by ``make mutants``. The last
+command writes nothing: it fails if too few branches of lib are taken.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -24,6 +30,12 @@ import stale
 from lib import results
 
 ROOT = Path(__file__).resolve().parent.parent
+NAME = "how-tested"
+WEEKLY = 15  # minutes of the audit in .github/workflows/weekly.yml
+LEAST_BRANCHES = 0.95
+# On what a record rests: made with this code, or vouched for and computed
+# again, loaded and measured again, or neither.
+PARTS = ("made", "again", "loaded", "on_trust", "stale")
 # Every fault that the book is meant to survive, and the tests that inject it.
 FAULTS = {
     "no network": (
@@ -67,7 +79,7 @@ FAULTS = {
         "test_data.py::test_a_cache_that_cannot_be_written_does_not_stop_"
         "the_book",
     ),
-    "training interrupted at any update": (
+    "training interrupted or killed": (
         "test_training.py::"
         "test_a_run_resumed_after_an_interruption_has_the_same_bits",
         "test_training.py::"
@@ -154,7 +166,7 @@ def collected() -> int:
 
 
 def promises() -> dict[str, int]:
-    """Properties that several tests share, and mutants held to them."""
+    """Properties that tests share, and the tests that try to break them."""
     tests = ROOT / "tests"
     tree = ast.parse((tests / "promises.py").read_text("utf-8"))
     shared = [
@@ -171,7 +183,7 @@ def promises() -> dict[str, int]:
     found = re.search(r"(\d+) tests collected", mutants.stdout)
     return {
         "properties": len(shared),
-        "mutants_in_process": int(found.group(1)) if found else 0,
+        "tests_of_properties": int(found.group(1)) if found else 0,
     }
 
 
@@ -218,14 +230,57 @@ def variants() -> list[dict]:
     return json.loads(last)
 
 
-def audited() -> dict[str, int]:
-    """Of how many records the numbers have been computed again."""
-    lock, records = stale.read_lock(), stale.states().values()
+def audited(root: Path = ROOT) -> dict:
+    """On what each record rests, by family; what no weekly audit can draw.
+
+    The four numbers of a family, and a fifth for stale records, add up to
+    its records.
+    """
+    lock, states = stale.read_lock(root), stale.states(root).values()
+    families: dict[str, dict] = {}
+    never: Counter = Counter()
+    for state in states:
+        voucher = lock.get(state.family, {})
+        row = families.setdefault(
+            state.family,
+            {"on": voucher.get("on", ""), **dict.fromkeys(PARTS, 0),
+             "same_bits": 0},
+        )  # fmt: skip
+        known = voucher.get("audited", {}).get(state.name, {})
+        part = state.how
+        if part == "vouched":
+            part = known.get("how", "on_trust")
+        row[part] += 1
+        row["same_bits"] += part == "again" and known["same_bits"]
+        never[audit.way_with_data(state, audit.SHARE * 60 * WEEKLY)[0]] += 1
     return {
-        "records": len(records),
-        "computed_again": sum(v["computed_again"] for v in lock.values()),
-        "on_trust": sum(audit.on_trust(each, lock) for each in records),
-    }
+        "records": len(states),
+        **{part: sum(row[part] for row in families.values())
+           for part in PARTS},
+        "families": dict(sorted(families.items())),
+        "weekly_minutes": WEEKLY,
+        "never_drawn": {
+            why: n for why, n in sorted(never.items())
+            if why not in ("again", "loaded")
+        },
+    }  # fmt: skip
+
+
+def taken(report: dict) -> tuple[str, bool]:
+    """The branches that tests take, in words, and whether they are enough.
+
+    Of branches alone: the share that coverage prints mixes in the lines.
+    """
+    totals = report["totals"]
+    done, there = totals["covered_branches"], totals["num_branches"]
+    said = f"{done} of {there} branches of lib taken ({done / there:.1%})"
+    return said, done >= LEAST_BRANCHES * there
+
+
+def write(record: results.Record) -> None:
+    """Save the record and note it as what it should be."""
+    print(f"written: {results.save(record)}")
+    stale.note([NAME])
 
 
 def count() -> dict:
@@ -241,25 +296,38 @@ def count() -> dict:
         "faults": {fault: list(tests) for fault, tests in FAULTS.items()},
         "variants": variants(),
         "audit": audited(),
+        **{key: value for key, value in results.load(NAME).values.items()
+           if key == "mutants"},
     }  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:
-    record = results.measure("how-tested", {}, lambda _settings: count())
+    if arguments[:1] == ["--mutants"]:
+        run = json.loads(Path(arguments[1]).read_text("utf-8"))
+        record = results.load(NAME)
+        write(replace(record, values=record.values | {"mutants": run}))
+        return 0
+    if arguments[:1] == ["--branches"]:
+        report = json.loads(Path(arguments[1]).read_text("utf-8"))
+        said, enough = taken(report)
+        print(said if enough else f"{said}: fewer than {LEAST_BRANCHES:.0%}")
+        return int(not enough)
+    record = results.measure(NAME, {}, lambda _settings: count())
     values = record.values
     caught = sum(each["caught"] for each in values["variants"])
+    rests = {"records": values["audit"]["records"]}
+    rests |= {part: values["audit"][part] for part in PARTS}
     short = {
         **{key: value for key, value in values.items()
            if isinstance(value, int)},
         "faults": len(values["faults"]),
-        "variants": len(values["variants"]), "caught": caught,
-        **values["audit"],
+        "variants": len(values["variants"]), "caught": caught, **rests,
     }  # fmt: skip
     print(json.dumps(short, indent=1))
-    if caught < len(values["variants"]):
+    if caught < len(values["variants"]) or rests["stale"]:
         return 1
     if "--record" in arguments:
-        print(f"written: {results.save(record)}")
+        write(record)
     return 0
 
 

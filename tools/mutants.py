@@ -1,22 +1,26 @@
 """Mutation testing: change lib.attacks, lib.toy and lib.evaluation everywhere.
 
-    make mutants        # about six minutes on two cores
+    python tools/mutants.py                # about six minutes on two cores
+    python tools/mutants.py --json FILE    # and writes the totals by file
 
 mutmut (settings in pyproject.toml) makes every small change it knows of, one
 at a time, and runs the quick unit tests that reach it. A change that no test
 notices survives. It is listed with the reason why it may, from
 ``tests_variants/survivors.json``; a survivor without a reason, or fewer than
-``LEAST`` of all changes noticed, fails the command.
+``LEAST`` of all changes noticed, fails the command. ``make mutants`` hands
+the totals to tools/counts.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +30,10 @@ LEAST = 0.9
 RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<state>.+?)\s*$")
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    asked = parser.parse_args(arguments)
     _copy()
     subprocess.run([*_mutmut(), "run"], cwd=COPY, check=True)
     states = dict(results(_told("results", "--all", "true")))
@@ -45,7 +52,29 @@ def main() -> int:
         f"\n{killed} of {len(states)} changes noticed ({share:.1%}); "
         f"{len(without)} others without a reason in {REASONS.name}"
     )
+    if asked.json:
+        run = {
+            "on": f"{datetime.now(timezone.utc):%Y-%m-%d}",
+            "commit": _git("describe", "--always", "--dirty", "--exclude=*"),
+            "files": totals(states, set(without)),
+        }
+        asked.json.write_text(json.dumps(run, indent=1) + "\n", "utf-8")
     return int(bool(without) or share < LEAST)
+
+
+def totals(
+    states: dict[str, str], without: set[str]
+) -> dict[str, dict[str, int]]:
+    """By file: changes killed, those that survived, and how many of these
+    are explained (all that are not in ``without``)."""
+    found: dict[str, dict[str, int]] = {}
+    for name, state in sorted(states.items()):
+        file = name.rpartition(".")[0].replace(".", "/") + ".py"
+        none = {"killed": 0, "survived": 0, "explained": 0}
+        row = found.setdefault(file, none)
+        row["killed" if state == "killed" else "survived"] += 1
+        row["explained"] += state != "killed" and name not in without
+    return found
 
 
 def results(told: str) -> Iterator[tuple[str, str]]:
@@ -83,14 +112,17 @@ def explained(
 def _copy() -> None:
     """The files of the repository, tracked or new, without old mutants."""
     shutil.rmtree(COPY, ignore_errors=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "-co", "--exclude-standard"],
-        cwd=ROOT, check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+    listed = _git("ls-files", "-z", "-co", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (COPY / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, COPY / name)
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def _mutmut() -> list[str]:
@@ -105,4 +137,4 @@ def _told(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -2,19 +2,26 @@
 
     python tools/stale.py            # all of them; fails if there are any
     python tools/stale.py 'toy-*'    # of some
+    python tools/stale.py --note 'toy-*'  # these hold what they should
 
 A record is fresh if it was made with the code as it is now, or if somebody
 has vouched for it since: results/CODE.lock says who rests on which state of
 the code, what was computed again and what was taken on trust. To vouch,
 `make audit ONLY='toy-*' VOUCH='one sentence that says why'` computes a
 sample again and writes the file; it refuses where a number differs.
+
+A record also has to hold what it held when it was noted: results/RECORDS.lock
+has a digest of each. A number that was changed by hand fails the command;
+whoever has made a record anew says so with ``--note``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
@@ -26,6 +33,7 @@ from lib import freshness
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = "CODE.lock"  # JSON, but not a record
+NOTED = "RECORDS.lock"  # likewise
 # A function, a file that it reaches, an earlier digest: the one of today.
 # Both may be "", for a file that only the other way reaches.
 Renamed = dict[str, dict[str, dict[str, str]]]
@@ -113,7 +121,10 @@ def read_renamed(root: Path = ROOT) -> Renamed:
 
 
 def _lock(root: Path) -> dict[str, dict]:
-    file = root / "results" / LOCK
+    return _read(root / "results" / LOCK)
+
+
+def _read(file: Path) -> dict[str, dict]:
     return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
@@ -127,7 +138,10 @@ def write_lock(vouched: dict, renamed: Renamed, root: Path = ROOT) -> None:
         "taking them, and those of the same code now."
     )
     text = {"about": about, "vouched": vouched, "renamed": renamed}
-    file = root / "results" / LOCK
+    _write(root / "results" / LOCK, text)
+
+
+def _write(file: Path, text: dict) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, file)
@@ -144,18 +158,23 @@ def as_now(made_of: dict[str, str], place: str, renamed: Renamed) -> dict:
 
 def states(root: Path = ROOT) -> dict[str, State]:
     """Every committed record under its name, fresh or stale."""
-    folder, lock = root / "results", _lock(root)
-    found = {}
+    lock = _lock(root)
+    found = {
+        name: _state(name, content, lock, root)
+        for name, content in contents(root) if f"{name}.json" != COUNTS
+    }  # fmt: skip
+    return {name: _downstream(each, found) for name, each in found.items()}
+
+
+def contents(root: Path = ROOT) -> Iterator[tuple[str, dict]]:
+    """Name and content of every record; exits where one is damaged."""
+    folder = root / "results"
     for path in sorted(folder.rglob("*.json")):
         name = path.relative_to(folder).as_posix().removesuffix(".json")
-        if path.name == COUNTS:
-            continue
         try:
-            content = json.loads(path.read_text("utf-8"))
+            yield name, json.loads(path.read_text("utf-8"))
         except ValueError as error:
             sys.exit(f"{path} is damaged ({error}); restore it with git")
-        found[name] = _state(name, content, lock, root)
-    return {name: _downstream(each, found) for name, each in found.items()}
 
 
 def _state(name: str, content: dict, lock: dict, root: Path) -> State:
@@ -206,6 +225,49 @@ def _downstream(each: State, found: dict[str, State]) -> State:
     )  # fmt: skip
 
 
+# --- what records held when they were noted -------------------------------
+
+
+def digest(content: dict) -> str:
+    """Sixteen digits that change with anything that a record says."""
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def changes(patterns: list[str], root: Path = ROOT) -> dict[str, str]:
+    """Records that are not as they were noted, and in which way."""
+    noted = _read(root / "results" / NOTED).get("records", {})
+    found = {name: digest(content) for name, content in contents(root)}
+    return {
+        name: "new" if name not in noted
+        else "gone" if name not in found else "changed"
+        for name in sorted(noted.keys() | found.keys())
+        if noted.get(name) != found.get(name) and _fits(name, patterns)
+    }  # fmt: skip
+
+
+def note(patterns: list[str], root: Path = ROOT) -> None:
+    """From now on these records are to hold what they hold."""
+    noted = _read(root / "results" / NOTED).get("records", {})
+    for name, how in changes(patterns, root).items():
+        print(f"noted: results/{name}.json ({how})")
+    kept = {n: old for n, old in noted.items() if not _fits(n, patterns)}
+    now = {
+        name: digest(content) for name, content in contents(root)
+        if _fits(name, patterns)
+    }  # fmt: skip
+    about = (
+        "Written by tools/stale.py --note, read by tools/stale.py: the first "
+        "digits of the SHA-256 of every record (its JSON with sorted keys)."
+    )
+    text = {"about": about, "records": dict(sorted((kept | now).items()))}
+    _write(root / "results" / NOTED, text)
+
+
+def _fits(name: str, patterns: list[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 @cache
 def _advice(family: str) -> str:
     return (
@@ -215,11 +277,24 @@ def _advice(family: str) -> str:
 
 
 def main(arguments: list[str], root: Path = ROOT) -> int:
+    if arguments[:1] == ["--note"]:
+        if not arguments[1:]:
+            sys.exit("Name records, or a pattern of them in quotes: "
+                     "make note ONLY='toy-*'")  # fmt: skip
+        note(arguments[1:], root)
+        return 0
     patterns = arguments or ["*"]
     chosen = [
-        each for each in states(root).values()
-        if any(fnmatchcase(each.name, pattern) for pattern in patterns)
-    ]  # fmt: skip
+        each for each in states(root).values() if _fits(each.name, patterns)
+    ]
+    other = changes(patterns, root)
+    for name, how in other.items():
+        print(
+            f"results/{name}.json is {how}: not what results/{NOTED} has\n"
+            f"  git diff results/{name}.json shows what is not committed; "
+            "restore it with git, or,\n  if it was made anew: "
+            f"make note ONLY='{name}'"
+        )
     groups: dict[tuple, list[str]] = {}
     for each in chosen:
         if each.changed:
@@ -235,9 +310,10 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     }
     print(
         f"{len(chosen)} records: {count['made']} made with this code, "
-        f"{count['vouched']} vouched for, {count['stale']} stale"
+        f"{count['vouched']} vouched for, {count['stale']} stale; "
+        f"{len(other)} not as they were noted"
     )
-    return 1 if count["stale"] else 0
+    return 1 if count["stale"] or other else 0
 
 
 if __name__ == "__main__":
