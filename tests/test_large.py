@@ -453,6 +453,7 @@ def test_a_line_that_begins_where_it_ends_for_the_judge_is_named(outcome):
         return [panel[0] for panel in panels(page)[3:]]
 
     start = walk["robust"]["answers"][0]
+    walk["robust"]["answers"][-1] = [(a + 5) % 10 for a in start]
     walk["new"] = [start[0], start[1], *((a + 1) % 10 for a in start[2:])]
     assert "calls 2 of 8 pictures" in told()[0]
     assert all("2 of the 8 it called so before" in each for each in told())
