@@ -30,7 +30,8 @@ One module, one subject; import what you need, importing does no work:
   ``size_plots``); ``confusion``: how much each perturbation confuses
 - ``saliency``    what a gradient looks at, in numbers (``seeing``: of our
   networks, with controls); ``large``: large perturbations and their judges
-  (``perceptual``: how far they are; ``masking``: are gradients masked)
+  (``perceptual``: how far they are; ``masking``: are gradients masked);
+  ``seeing_readings``, ``seeing_plots``: what the pages show of them
 - ``aligned``     networks trained with noise: their gradients
   (``aligned_features``: pictures rebuilt from features; ``aligned_readings``,
   ``aligned_plots``)

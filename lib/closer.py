@@ -19,8 +19,8 @@ from .size_plots import called
 from .size_readings import Ball, SizeGrid
 
 _CAPTIONS = {
-    "l2": "Drag eps: the pictures of the robust networks turn into other "
-    "classes, those of the standard network get noisy.",
+    "l2": "Drag eps: whose pictures turn into another class, and whose only "
+    "get noisy?",
     "linf": "Drag eps, the most by which any pixel value may change: what "
     "the same ascent makes of the same images in the other ball.",
 }
@@ -61,8 +61,8 @@ def perturbed(
         alt="Pictures that were changed to raise a network's loss, with the "
         "network's answer and its confidence under each; one row for each "
         "of two networks.",
-        caption=f"{_CAPTIONS[settings.norm]} The bar is the confidence of "
-        "the network that was attacked.",
+        caption=f"{_CAPTIONS[settings.norm]} Bar and number are the "
+        "confidence of the network that was attacked.",
         choices=(
             Choice("above", networks, kind="radio"),
             Choice("below", networks, kind="radio", start=len(labels) - 1),
@@ -125,6 +125,11 @@ def between(
     panels, count = {}, len(images)
     for i, label in enumerate(labels):
         walk = record.values["walks"][label]
+        led = [
+            sum(a == b for a, b in zip(answers, walk["new"], strict=True))
+            for answers in walk[judge]["answers"]
+        ]
+        note = _at_the_start(led[0], count)
         for j in range(settings.frames):
             first = (i * settings.frames + j) * count
             row = Row(
@@ -133,17 +138,11 @@ def between(
                 tuple(classes[a] for a in walk[judge]["answers"][j]),
                 tuple(walk[judge]["shares"][j]),
             )
-            led = sum(
-                a == b
-                for a, b in zip(
-                    walk[judge]["answers"][j], walk["new"], strict=True
-                )
-            )
             panels[i, j] = Panel(
                 (row,),
-                f"At t = {j / (settings.frames - 1):.3g}, {title} calls {led} "
-                f"of {count} pictures what the attacked network called the "
-                "end of their line.",
+                f"At t = {j / (settings.frames - 1):.3g}, {title} calls "
+                f"{led[j]} of {count} pictures what the attacked network "
+                f"called the end of their line{note}.",
             )
     return explorer(
         title="Between an image and its end",
@@ -162,6 +161,16 @@ def between(
         tile_size=_tile_size(record),
         lossy=True,
     )  # fmt: skip
+
+
+def _at_the_start(led: int, count: int) -> str:
+    """A clause on lines whose start the judge already calls as their end."""
+    if not led:
+        return ""
+    return (
+        f"; {led} of the {count} it called so before anything was changed, "
+        "and their lines cannot arrive"
+    )
 
 
 def _tile_size(record: Record) -> int:

@@ -14,12 +14,12 @@
       const column = tile % columns, line = (tile - column) / columns;
       picture.style.backgroundPosition =
         `${-column * size[0]}px ${-line * size[1]}px`;
-      const share = bar === undefined ? "" : `${bar} %`;
+      const share = bar === undefined ? "" : `${bar}\u00a0%`;
       picture.setAttribute("aria-label",
         [label, caption, share].filter(Boolean).join(", "));
       frame.hidden = bar === undefined;
       frame.firstElementChild.style.width = `${bar || 0}%`;
-      words.textContent = caption;
+      words.textContent = [caption, share].filter(Boolean).join(" ");
     };
 
     const show = (row, [label, tiles, captions = [], bars = []]) => {

@@ -72,7 +72,7 @@ class Row:
         tiles: numbers of the pictures in the ``tiles`` of :func:`explorer`.
         captions: a few words under each picture, such as "8 → 3", or none.
         bars: a share from 0 to 1 for each picture, such as the confidence
-            of a model, drawn as a bar under it and read out; or none.
+            of a model, drawn as a bar under it with its number; or none.
 
     Raises ``ValueError`` where captions or bars do not match the pictures.
     """
@@ -400,7 +400,8 @@ def _cell(
     bar: float | None = None,
 ) -> str:
     """One picture; ``explorer.js`` fills a copy of it in the same way."""
-    share = "" if bar is None else f"{bar:g} %"
+    share = "" if bar is None else f"{bar:g}\N{NO-BREAK SPACE}%"
+    words = " ".join(filter(None, (caption, share)))
     said = escape(", ".join(filter(None, (label, caption, share))))
     return (
         f'<div class="cell"><div class="picture" role="img" '
@@ -408,5 +409,5 @@ def _cell(
         f'style="background-position: {sheet.place(tile)};"></div>'
         f'<div class="bar"{" hidden" * (bar is None)}>'
         f'<div style="width: {bar or 0:g}%;"></div></div>'
-        f'<small aria-hidden="true">{escape(caption)}</small></div>'
+        f'<small aria-hidden="true">{escape(words)}</small></div>'
     )

@@ -247,6 +247,17 @@ def _in_words(radii: dict[str, float]) -> str:
     )
 
 
+def _substitute() -> Judgement:
+    """Figures 1c, 2c, 3c: the last two on Imagenette, the first not run."""
+    ours, gradients, judges = seeing_ledger.on_the_substitute()
+    return Judgement(
+        ours,
+        f"on the substitute, Imagenette: Fig. 2c {VERDICTS[gradients]}, "
+        f"Fig. 3c {VERDICTS[judges]}; Fig. 1c {OPEN}, not run",
+        "gradients", "large-perturbations",
+    )  # fmt: skip
+
+
 def _found(find: Callable[[], tuple[str, Held, str]]) -> Judgement:
     """What a chapter's own judge has found: words, a verdict, the chapter."""
     ours, held, chapter = find()
@@ -274,6 +285,7 @@ JUDGES: dict[str, Callable[[], Judgement]] = {
     "C10": _half_half,
     "Fig. 7": _decline,
     "Tab. 2, 3": _eps_values,
+    "Fig. 1c, 2c, 3c": _substitute,
     **{ident: partial(_swept, ident) for ident in size_ledger.FINDINGS},
     **{
         ident: partial(_found, find)

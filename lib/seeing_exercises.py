@@ -1,4 +1,4 @@
-"""The quiz and the checks of the chapter on input gradients.
+"""The quizzes and the checks of the chapters on what robust networks see.
 
 As in ``lib.exercises``: each check takes an answer and returns a
 ``page.Verdict``; an answer of ``None`` counts as not given yet.
@@ -53,17 +53,56 @@ def blind(
         else plots.signed_colors(each)
         for each in pair
     ]  # fmt: skip
-    right = order(len(images), 2, f"{record.name} {asked}")
+    return _pairs(
+        images, *shown, seed=f"{record.name} {asked}", question=question,
+        alt="In each row an image and the loss gradients of two networks "
+        "at it, A and B, in random order.",
+        caption=caption,
+    )  # fmt: skip
+
+
+def drawn(record: Record, settings: Large, asked: str = "l2") -> Html:
+    """A quiz: which picture did ascent on the robust network's loss make?
+
+    ``record`` is one of ``large.measure`` with ``settings``; the other
+    picture is the standard network's, at the same radius, the largest.
+    """
+    ball = f"{plots.NORM_NAMES[settings.norm]} radius {settings.eps:g}"
+    return _pairs(
+        record.arrays["images"] / 255,
+        *(record.arrays[f"seen-{label}"][-1] / 255
+          for label in (asked, "standard")),
+        seed=f"{record.name} drawn by {asked}",
+        question="Which picture was made with the robust network?",
+        alt="In each row an image and two perturbed versions of it, A and "
+        "B, in random order: one made by climbing the loss of a standard "
+        "network, one that of a robust network.",
+        caption=f"Both pictures of a row climb a loss from the image on the "
+        f"left, as far as {ball} allows: one a standard network's, one that "
+        f"of a network trained against {plots.NORM_NAMES[asked]} attacks.",
+    )  # fmt: skip
+
+
+def _pairs(
+    images: Tensor,
+    wanted: Tensor,
+    decoys: Tensor,
+    *,
+    seed: str,
+    question: str,
+    alt: str,
+    caption: str,
+) -> Html:
+    """A quiz with a question for each image: which of two is ``wanted``?"""
     questions = []
-    for k, answer in enumerate(right):
-        wanted, decoy = (each[k] for each in shown)
-        options = (wanted, decoy) if answer == 0 else (decoy, wanted)
+    for k, answer in enumerate(order(len(images), 2, seed)):
+        pair = wanted[k], decoys[k]
+        options = pair if answer == 0 else pair[::-1]
         questions.append(Question(question, images[k], options, answer))
     return _quiz(
         questions,
         title=f"Quiz: {question[0].lower()}{question[1:]}",
-        alt="In each row an image and the loss gradients of two networks "
-        "at it, A and B, in random order.",
+        alt=alt,
         caption=caption,
     )
 

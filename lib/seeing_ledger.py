@@ -15,6 +15,7 @@ from .seeing_plots import JUDGES, NAMES, TITLES, WALKER_NAMES
 # what was measured; whether the criterion holds; the chapter
 Finding = tuple[str, bool | Literal["partly"], str]
 ROBUST = ("linf", "l2")
+ARRIVED = 50  # lines; of fewer a share of nine in ten says little
 BLIND = {"transfer": "transferred points", "queries": "queries"}
 
 
@@ -24,19 +25,24 @@ def follows_the_object() -> Finding:
     Own minus another's edges, paired with the standard network, has to
     exclude 0 from above for every robust network.
     """
-    told, held = [], True
-    for name in LOOKING:
-        found = results.load(f"gradients/{name}").values["measures"]
-        for label in ROBUST:
-            gap = found[label]["excess"]
-            half = 1.96 * gap["more_error"]
-            held &= gap["more"] - half > 0
-            told.append(
-                f"{NAMES[name]} {TITLES[label]} {gap['more']:+.3f} "
-                f"[{gap['more'] - half:.3f}, {gap['more'] + half:.3f}]"
-            )
+    told, held = zip(*map(_follows, LOOKING), strict=True)
     ours = "rank correlation with own minus another image's edges, more than "
-    return ours + "standard: " + "; ".join(told), held, "gradients"
+    return ours + "standard: " + "; ".join(told), all(held), "gradients"
+
+
+def _follows(name: str) -> tuple[str, bool]:
+    """The gaps of a data set in words; whether all exclude 0 from above."""
+    found = results.load(f"gradients/{name}").values["measures"]
+    told, held = [], True
+    for label in ROBUST:
+        gap = found[label]["excess"]
+        half = 1.96 * gap["more_error"]
+        held &= gap["more"] - half > 0
+        told.append(
+            f"{NAMES[name]} {TITLES[label]} {gap['more']:+.3f} "
+            f"[{gap['more'] - half:.3f}, {gap['more'] + half:.3f}]"
+        )
+    return "; ".join(told), held
 
 
 def judges_agree() -> Finding:
@@ -158,29 +164,42 @@ def _signs_of_masking(
 def lines_are_smooth() -> Finding:
     """C25: along the line a judge's share of the new class never falls.
 
-    Of the lines of robust networks that arrive, nine in ten have to be
-    without a step back, for every judge. Where a standard judge finds that,
-    it is counted and not listed.
+    Two questions for each data set, judge and robust network. Of the lines
+    that arrive, at least ``ARRIVED``, are nine in ten without a step back?
+    And is that share above the standard network's, the 95 % intervals
+    apart? Reproduced where both hold for all pairs, partly where either
+    holds for some.
     """
-    told, smooth = [], _Tally()
+    told, smooth, smoother = [], _Tally(), _Tally()
     for name in LARGE:
         lines = results.load(f"large/{name}").values["interpolation"]
-        for label in ROBUST:
-            for judge, seen in lines[label].items():
-                held = seen["monotone"] >= 0.9 * max(1, seen["rises"])
-                smooth.add(judge, held)
-                if judge != "standard" or not held:
-                    told.append(
-                        f"{NAMES[name]}, {TITLES[label]}, {JUDGES[judge]}: "
-                        f"{seen['monotone']} of {seen['rises']} that arrive, "
-                        f"of {seen['total']}"
-                    )
+        for judge in lines["standard"]:
+            counts = {
+                label: Accuracy(seen[judge]["monotone"], seen[judge]["rises"])
+                for label, seen in lines.items()
+            }
+            for label in ROBUST:
+                count = counts[label]
+                enough = count.total >= ARRIVED
+                smooth.add(judge, enough and count.value >= 0.9)
+                smoother.add(judge, _above(count, counts["standard"]))
+            told.append(
+                f"{NAMES[name]}, {JUDGES[judge]}: "
+                + ", ".join(
+                    f"{WALKER_NAMES[label]} {counts[label].correct} of "
+                    f"{counts[label].total}"
+                    for label in ("standard", *ROBUST)
+                )
+            )
     ours = (
         f"nine in ten without a step back in {smooth} pairs of judge and "
-        f"robust network ({smooth.by_judge()}); lines without a step back: "
-        + "; ".join(told)
+        f"robust network ({smooth.by_judge()}); more often than on the "
+        f"standard network's lines in {smoother}; without a step back, of "
+        "those that arrive: " + "; ".join(told)
     )
-    return ours, smooth.held, "between-classes"
+    found = {smooth.held, smoother.held}
+    held = found.pop() if len(found) == 1 else "partly"
+    return ours, held, "between-classes"
 
 
 def parts_together() -> Finding:
@@ -202,6 +221,27 @@ def parts_together() -> Finding:
         else "partly" if some else False,
         "what-aligns",
     )  # fmt: skip
+
+
+def on_the_substitute() -> tuple[str, bool, bool | Literal["partly"]]:
+    """Figures 2c and 3c on Imagenette, for want of Restricted ImageNet.
+
+    What was measured, and whether C22 and C23 (in l2) hold there.
+    """
+    name = "imagenette64"
+    gradients, followed = _follows(name)
+    verdicts = results.load(f"large/{name}").values["verdicts"]
+    above, shares = _Tally(), []
+    for judge, counts in _agreements(verdicts).items():
+        for label in ROBUST:
+            above.add(judge, _above(counts[label], counts["standard"]))
+        shares.append(f"{JUDGES[judge]} {_listed(counts)}")
+    ours = (
+        f"gradients, own minus another's edges: {gradients}; agreement above "
+        f"the standard network's in {above} pairs of judge and robust "
+        f"network: {'; '.join(shares)}"
+    )
+    return ours, followed, above.held
 
 
 @dataclass

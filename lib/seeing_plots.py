@@ -105,6 +105,34 @@ def fall(records: Mapping[str, Record], norm: str = "l2") -> Figure:
     return fig
 
 
+def climb(records: Mapping[str, Record], norm: str = "l2") -> Figure:
+    """Mean loss of each network against the radius of the ascent.
+
+    As :func:`fall`; the losses on a scale of powers of ten.
+    """
+    fig, panels = plots.axes(len(records), width=7.2, share_y=True)
+    for panel, (name, record) in zip(panels, records.items(), strict=True):
+        rows = record.values["curve"]
+        with plots.styled():
+            for label in dict.fromkeys(row["model"] for row in rows):
+                seen = [row for row in rows if row["model"] == label]
+                panel.plot(
+                    [row["eps"] for row in seen],
+                    [row["loss"] for row in seen],
+                    color=plots.COLORS[label], marker=plots.MARKERS[label],
+                    label=plots.LABELS[label],
+                )  # fmt: skip
+            panel.set_yscale("log")
+            panel.set_title(NAMES[name])
+            panel.set_xlabel(f"{plots.NORM_NAMES[norm]} radius eps")
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_major_formatter("{x:g}")
+    with plots.styled():
+        panels[0].set_ylabel("mean loss")
+    plots.legend_above(fig, panels[0])
+    return fig
+
+
 def walks(record: Record, judges: Mapping[str, str]) -> Figure:
     """A judge's mean share of the old and the new class along the line.
 
@@ -129,6 +157,11 @@ def walks(record: Record, judges: Mapping[str, str]) -> Figure:
             curves, ax=panel, x_label="t, from the image to its end",
             title=title, legend=False,
             y_label="judge's share, per cent" if panel is panels[0] else "",
+        )  # fmt: skip
+    for dashed, words in ((False, "new class"), (True, "old class")):
+        panels[0].plot(
+            [], [], color="#888888", linestyle="--" if dashed else "-",
+            label=words,
         )  # fmt: skip
     plots.legend_above(fig, panels[0])
     return fig

@@ -129,10 +129,10 @@ def test_without_a_script_the_starting_panel_is_there():
     label = "seen by a & <co>"
     assert first[0] == label
     assert [c[0] for c in first[1]] == [
-        f"{label}, 0 → 1, 0 %", f"{label}, 1 → 1, 25 %",
+        f"{label}, 0 → 1, 0\xa0%", f"{label}, 1 → 1, 25\xa0%",
     ]  # fmt: skip
     assert [c[2:] for c in first[1]] == [
-        (None, "0", "0 → 1"), (None, "25", "1 → 1"),
+        (None, "0", "0 → 1 0\xa0%"), (None, "25", "1 → 1 25\xa0%"),
     ]  # fmt: skip
     assert second[0] == "wrong" and len(second[1]) == 3
     assert {c[2] for c in second[1]} == {" hidden"}

@@ -441,11 +441,36 @@ def test_a_reader_can_drag_t(outcome):
         assert captions == [str(int(answer)) for answer in judged]
 
 
+def test_a_line_that_begins_where_it_ends_for_the_judge_is_named(outcome):
+    settings, _, _, seen = outcome
+    record = Record("large/x", {}, seen.values, arrays=seen.arrays)
+    walk = record.values["walks"]["l2"]
+
+    def told():
+        page = closer.between(
+            record, settings, CLASSES, judge="robust", title="the judge"
+        )
+        return [panel[0] for panel in panels(page)[3:]]
+
+    start = walk["robust"]["answers"][0]
+    walk["robust"]["answers"][-1] = [(a + 5) % 10 for a in start]
+    walk["new"] = [start[0], start[1], *((a + 1) % 10 for a in start[2:])]
+    assert "calls 2 of 8 pictures" in told()[0]
+    assert all("2 of the 8 it called so before" in each for each in told())
+    walk["new"] = [(a + 1) % 10 for a in start]
+    assert not any("before anything" in each for each in told())
+
+
 def test_curves_and_walks_are_drawn_from_the_record(outcome):
     _, _, _, seen = outcome
     record = Record("large/x", {}, seen.values)
     (panel,) = seeing_plots.fall({"mnist": record}).axes
     assert panel.get_xlabel() == "l2 radius eps"
+    (loss,) = seeing_plots.climb({"mnist": record}).axes
+    assert loss.get_yscale() == "log"
+    assert loss.lines[0].get_ydata().tolist() == [
+        r["loss"] for r in seen.values["curve"] if r["model"] == "standard"
+    ]
     (other,) = seeing_plots.fall({"mnist": record}, "linf").axes
     assert other.get_xlabel() == "l∞ radius eps"
     first = panel.lines[0].get_ydata().tolist()
@@ -455,7 +480,9 @@ def test_curves_and_walks_are_drawn_from_the_record(outcome):
     values["linf"] = values["l2"]  # made-up networks have no third
     walk = seeing_plots.walks(record, {"robust": "judge"})
     drawn = walk.axes[0].lines
-    assert len(drawn) == 2 * 4
+    assert len(drawn) == 2 * 4 + 2
+    named = [each.get_text() for each in walk.legends[0].get_texts()]
+    assert named[-2:] == ["new class", "old class"]
     new = values["standard"]["robust"]["new"]
     assert list(drawn[0].get_ydata()) == pytest.approx(
         [100 * share for share in new]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import quiz, results, seeing_exercises
+from lib import large, quiz, results, seeing_exercises
 from lib.quiz import Question
 from lib.results import Record
 
@@ -101,6 +101,29 @@ def test_the_gradient_quiz_puts_the_robust_one_where_it_says(colours):
         options = re.findall(r'picture . *" .*?src="([^"]*)"', field)
         even = [len(option) for option in options]
         assert even.index(max(even)) == answer  # noise takes more bytes
+
+
+def test_the_quiz_on_pictures_puts_the_robust_one_where_it_says():
+    arrays = {
+        "images": torch.zeros(5, 3, 8, 8, dtype=torch.uint8),
+        # the last radius is asked for
+        "seen-standard": torch.zeros(2, 5, 3, 8, 8, dtype=torch.uint8),
+        "seen-l2": torch.zeros(2, 5, 3, 8, 8, dtype=torch.uint8),
+    }
+    arrays["seen-l2"][-1] = torch.randint(256, (5, 3, 8, 8))
+    arrays["seen-standard"][0] = torch.randint(256, (5, 3, 8, 8))
+    made = seeing_exercises.drawn(
+        Record("r/x", {}, {}, arrays=arrays), large.LARGE["cifar10"]
+    )
+    answers = json.loads(
+        re.search(r'application/json">(.*?)</script>', made.html).group(1)
+    )["answers"]
+    fields = re.findall(r"<fieldset>(.*?)</fieldset>", made.html)
+    assert len(fields) == 5 and "radius 4.7" in made.html
+    for field, answer in zip(fields, answers, strict=True):
+        options = re.findall(r'picture . *" .*?src="([^"]*)"', field)
+        sizes = [len(option) for option in options]
+        assert sizes.index(max(sizes)) == answer  # noise takes more bytes
 
 
 SCRIPT = """

@@ -154,33 +154,83 @@ def test_c24_has_a_word_for_each_sign_of_masking(give, broken, sign):
     assert f"MNIST, l∞-trained: {sign}" in ours
 
 
+def lines(standard, linf, l2):
+    """Values with the same lines for each data set: (smooth, arrived)."""
+    return lambda name: {"interpolation": {
+        label: {"robust": {"monotone": smooth, "rises": rises}}
+        for label, (smooth, rises) in (
+            ("standard", standard), ("linf", linf), ("l2", l2))
+    }}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "linf, held", [(90, True), (80, "partly"), (91, True)]
+    "linf, smooth, held",
+    [
+        ((90, 100), 2, True),
+        ((89, 100), 1, "partly"),
+        ((49, 49), 1, "partly"),  # too few to say
+        ((50, 50), 2, True),
+    ],
 )
-def test_c25_counts_lines_that_arrive(give, linf, held):
-    def seen(count):
-        return {"robust": {"monotone": count, "rises": 100, "total": 400}}
+def test_c25_counts_lines_that_arrive(give, linf, smooth, held):
+    give(lines((30, 100), linf, (95, 100)))
+    ours, found, chapter = seeing_ledger.lines_are_smooth()
+    n = len(LARGE)
+    assert found == held and chapter == "between-classes"
+    assert f"in {smooth * n} of {2 * n} pairs" in ours
+    assert f"standard network's lines in {2 * n} of {2 * n}" in ours
+    assert f"l∞-trained {linf[0]} of {linf[1]}, l2-trained 95 of" in ours
 
-    give(lambda name: {"interpolation": {
-        "linf": seen(linf), "l2": seen(95), "standard": seen(0),
-    }})  # fmt: skip
-    ours, found, _ = seeing_ledger.lines_are_smooth()
-    assert found == held and "standard" not in ours
 
-
-def test_c25_names_the_standard_judge_where_it_sees_steps_back(give):
-    def seen(count):
-        return {"standard": {"monotone": count, "rises": 100, "total": 400},
-                "robust": {"monotone": 99, "rises": 100, "total": 400},
-        }  # fmt: skip
-
-    give(lambda name: {"interpolation": {"linf": seen(80), "l2": seen(95)}})
+@pytest.mark.parametrize(
+    "standard, smoother, held",
+    [((30, 100), 2, True), ((94, 100), 0, "partly"), ((0, 0), 0, "partly")],
+)
+def test_c25_asks_for_lines_smoother_than_the_standard_network_s(
+    give, standard, smoother, held
+):
+    give(lines(standard, (95, 100), (95, 100)))
     ours, found, _ = seeing_ledger.lines_are_smooth()
     n = len(LARGE)
-    assert found == "partly" and f"in {3 * n} of {4 * n} pairs" in ours
-    assert f"(standard judge {n} of {2 * n}, robust judge" in ours
-    assert ours.count("standard judge: 80 of 100 that arrive") == n
-    assert "95 of 100" not in ours and ours.count("99 of 100") == 2 * n
+    assert found == held
+    assert f"nine in ten without a step back in {2 * n}" in ours
+    assert f"standard network's lines in {smoother * n} of {2 * n}" in ours
+
+
+def test_c25_fails_where_neither_half_holds(give):
+    give(lines((80, 100), (70, 100), (5, 5)))
+    assert seeing_ledger.lines_are_smooth()[1] is False
+
+
+@pytest.mark.parametrize(
+    "gap, robust, told",
+    [
+        (0.1, 90, "Fig. 2c reproduced, Fig. 3c reproduced;"),
+        (0.01, 90, "Fig. 2c not reproduced, Fig. 3c reproduced;"),
+        (0.1, 52, "Fig. 2c reproduced, Fig. 3c not reproduced;"),
+    ],
+)
+def test_the_substitute_is_asked_what_the_paper_s_photographs_were(
+    give, gap, robust, told
+):
+    def values(name):
+        assert name.endswith("/imagenette64")
+        return {
+            "measures": {
+                label: {"excess": {"more": gap, "more_error": 0.01}}
+                for label in ("linf", "l2")
+            },
+            "verdicts": {
+                label: {"robust": {"agrees": count, "total": 100}}
+                for label, count in
+                (("standard", 50), ("linf", robust), ("l2", robust))
+            },
+        }  # fmt: skip
+
+    give(values)
+    found = ledger.JUDGES["Fig. 1c, 2c, 3c"]()
+    assert told in found.verdict and "1c open" in found.verdict
+    assert f"l2-trained {robust} %" in found.ours
 
 
 def test_every_attack_without_gradients_and_every_judge_has_words():
