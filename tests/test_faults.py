@@ -177,6 +177,10 @@ def whole(folder):
     return value
 
 
+def refuse(*_args, **_settings):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def left(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -305,6 +309,11 @@ def test_a_recording_killed_hard_leaves_a_whole_record(
     counts = step == 3 or (step == 2 and not before)
     assert whole(tmp_path) == (2 if counts else 1)
     assert left(tmp_path) != PAIR, "it was not killed within the save"
+    with monkeypatch.context() as patch:  # nor does the next, if it fails
+        patch.setattr(Path, "write_text", refuse)
+        with pytest.raises(OSError, match="cannot be written"):
+            save_often(tmp_path, 3, 1)
+    assert whole(tmp_path) == (2 if counts else 1)
     save_often(tmp_path, 3, 1)
     assert whole(tmp_path) == 3
     assert left(tmp_path) == PAIR
