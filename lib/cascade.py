@@ -1,24 +1,21 @@
 """A protocol at work: who still stands, what was seen, how far it has come.
 
 :func:`lib.evaluation.robust_accuracy` drives it. A file can hold it whole,
-so that a killed run goes on where it was: safetensors with JSON in its
-header, so that reading one executes nothing.
+so that a killed run goes on where it was (see :mod:`lib.states`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from . import states
 from ._memory import batches, in_parts
 from .attacks import _into_box, margin
 from .counting import Passes
@@ -27,7 +24,6 @@ from .protocols import Pgd, Probe, Stage
 from .sanity import black_box_check
 
 TENSORS = ("x_adv", "gap", "before", "point", "near", "rows")
-CHANCE = "chance"  # the generator's state
 COUNTS = ("done", "seed", "entered", "log", "probe")
 
 
@@ -181,43 +177,26 @@ class Cascade:
 
     def save(self, path: Path, key: str, passes: Passes) -> None:
         """Write everything to ``path``, whole or not at all."""
-        tensors = {name: getattr(self, name) for name in TENSORS}
-        tensors[CHANCE] = self.generator.get_state()
-        about = {name: getattr(self, name) for name in COUNTS}
-        about |= {"key": key, "passes": asdict(passes)}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        save_file(
-            {name: part.contiguous().cpu() for name, part in tensors.items()},
-            partial, {"about": json.dumps(about)},
-        )  # fmt: skip
-        os.replace(partial, path)  # a killed run leaves the old file whole
+        parts = {name: getattr(self, name) for name in (*TENSORS, *COUNTS)}
+        chance = self.generator.get_state()
+        about = {"key": key, "passes": asdict(passes), "chance": chance}
+        states.write(path, parts | about)
 
     def restore(self, path: Path, key: str, passes: Passes) -> None:
         """Go on where the run that wrote ``path`` was.
 
         Raises ``ValueError`` for a damaged file or one of another run.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["about"])
-                tensors = {
-                    name: file.get_tensor(name) for name in (*TENSORS, CHANCE)
-                }
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path} is damaged and cannot be resumed from; delete it to "
-                "start again, or give another file"
-            ) from error
-        if about["key"] != key:
-            raise ValueError(
-                f"{path} holds a run with other settings, images or weights; "
-                "delete it or give another file"
-            )
-        self.generator.set_state(tensors.pop(CHANCE))
-        for name, part in tensors.items():
-            setattr(self, name, part.to(self.x.device))
-        for name in COUNTS:
-            setattr(self, name, about[name])
-        passes.forwards = about["passes"]["forwards"]
-        passes.backwards = about["passes"]["backwards"]
+        with states.opened(path) as state:
+            if state["key"] != key:
+                raise ValueError(
+                    f"{path} holds a run with other settings, images or "
+                    "weights; delete it or give another file"
+                )
+            self.generator.set_state(state["chance"])
+            for name in TENSORS:
+                setattr(self, name, state[name].to(self.x.device))
+            for name in COUNTS:
+                setattr(self, name, state[name])
+            passes.forwards = state["passes"]["forwards"]
+            passes.backwards = state["passes"]["backwards"]

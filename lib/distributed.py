@@ -201,25 +201,25 @@ class _Run:
 
     def restore(self, path: Path) -> None:
         """Go on from the state in ``path``, written by any number."""
-        state = states.read(path)
-        other = [
-            key for key in self.same if state.get(key) != self.same[key]
-        ]  # fmt: skip
-        if other:
-            raise ValueError(
-                f"{path} holds a run with other {' and '.join(other)}; "
-                "delete it or give another folder"
-            )
-        self.net.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.update, self.history = state["update"], state["history"]
-        self.seconds, self.last_eps = state["seconds"], state["last_eps"]
-        if self.average:
-            self.average.model.load_state_dict(state["average"])
-            self.average.updates = self.update
-        if self.world.rank == 0:  # the others begin with zeros
-            self.sums.copy_(state["sums"])
+        with states.opened(path) as state:
+            other = [
+                key for key in self.same if state.get(key) != self.same[key]
+            ]  # fmt: skip
+            if other:
+                raise ValueError(
+                    f"{path} holds a run with other {' and '.join(other)}; "
+                    "delete it or give another folder"
+                )
+            self.net.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.update, self.history = state["update"], state["history"]
+            self.seconds, self.last_eps = state["seconds"], state["last_eps"]
+            if self.average:
+                self.average.model.load_state_dict(state["average"])
+                self.average.updates = self.update
+            if self.world.rank == 0:  # the others begin with zeros
+                self.sums.copy_(state["sums"])
 
 
 def _averaging_gradients(net: nn.Module) -> nn.Module:

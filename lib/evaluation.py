@@ -121,6 +121,7 @@ def robust_accuracy(
     Raises:
         ValueError: for a model in training mode, unsound input, or a file
             of another run.
+        OSError: ``resume`` cannot be written, such as on a full disk.
     """
     check_norm(norm)
     check_eps(eps)

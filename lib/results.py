@@ -3,7 +3,14 @@
 A record is one small JSON file under ``results/``: the settings, the values
 with their counts, what it cost, on what machine, from which version of the
 code and which data. Tensors (a trained model, curves) lie beside it as
-safetensors. Files are written whole or not at all.
+safetensors, which the JSON names by their SHA-256.
+
+A record is written whole or not at all, to the eyes of every reader. Its
+arrays are first written under a name of their own; then the JSON is replaced
+at once, and the new record counts; then the arrays get their name. Between
+the two a reader finds them under the first name, and so does the next save
+of this record where a process was killed there. A lock keeps the savers of
+one record apart; readers need none, and write nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +20,30 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_arrays
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import __version__, freshness, runs
+from ._files import writing
 from ._memory import advice
+
+if sys.platform != "win32":
+    import fcntl
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -161,52 +174,50 @@ def load(name: str, folder: Path = RESULTS) -> Record:
     are read; nothing in a record is ever executed.
     """
     path = _path(name, folder)
-    if not path.exists():
-        raise RecordError(
-            f"there is no record results/{name}.json. {_advice(name)}"
-        )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        digest = content.pop("arrays_sha256", None)
-        record = Record(**content)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordError(
-            f"the record {path} is damaged ({error}). Restore it with git, "
-            "or make it again. " + _advice(name)
-        ) from error
-    if record.name != name:
-        raise RecordError(
-            f"{path} is the record of {record.name}, copied or renamed; "
-            "restore it with git, or make it again. " + _advice(name)
-        )
-    if digest is None:
-        return record
-    return Record(**{**content, "arrays": _read_arrays(path, digest)})
+    while path.exists():
+        with path.open(encoding="utf-8") as file:
+            record, digest = _read(name, path, file)
+            if digest is None:
+                return record
+            try:
+                return replace(record, arrays=_read_arrays(path, digest))
+            except RecordError:
+                # another process may have replaced the record meanwhile
+                if _is_still(path, file):
+                    raise
+    raise RecordError(
+        f"there is no record results/{name}.json. {_advice(name)}"
+    )
 
 
 def save(record: Record, folder: Path = RESULTS) -> Path:
-    """Write a record (and its arrays) whole or not at all; its path."""
+    """Write a record (and its arrays) whole or not at all; its path.
+
+    An interrupt, ``kill -9`` or a full disk leaves the old record or the
+    new one, see above; so do several processes that save the same one.
+    Raises ``OSError`` with advice where nothing can be written.
+    """
     path = _path(record.name, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {k: v for k, v in vars(record).items() if k != "arrays"}
-    partial, partial_arrays = _partial(path), _partial(_arrays_path(path))
-    try:  # write both in full before either takes its name
-        if record.arrays:
-            arrays = {
-                k: v.contiguous().cpu() for k, v in record.arrays.items()
-            }
-            save_file(arrays, partial_arrays)
-            content["arrays_sha256"] = _sha256(partial_arrays)
-        text = json.dumps(
-            content, indent=1, ensure_ascii=False, allow_nan=False
-        )
-        partial.write_text(text + "\n", encoding="utf-8")
-        if record.arrays:
-            os.replace(partial_arrays, _arrays_path(path))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-        partial_arrays.unlink(missing_ok=True)
+    arrays = as_bytes(
+        {k: v.contiguous().cpu() for k, v in record.arrays.items()}
+    )
+    if record.arrays:
+        content["arrays_sha256"] = hashlib.sha256(arrays).hexdigest()
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial, partial_arrays = _partial(path), _partial(_arrays_path(path))
+        with _alone(path):
+            _settle(path)  # what a killed process left
+            try:
+                if record.arrays:
+                    partial_arrays.write_bytes(arrays)
+                partial.write_text(text + "\n", encoding="utf-8")
+                os.replace(partial, path)  # from here the new one counts
+            finally:
+                partial.unlink(missing_ok=True)
+                _settle(path)
     return path
 
 
@@ -253,18 +264,88 @@ def _arrays_path(path: Path) -> Path:
 
 
 def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    return path.with_name(f".{path.name}.partial")
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Inside, no other process saves the record in ``path``.
+
+    The system ends the lock of a process that was killed; the empty file it
+    leaves is taken over. Windows has no such locks: there two processes must
+    not save one record at a time, or :func:`load` may refuse it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        with lock.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_still(lock, file):  # not what another has just deleted
+                try:
+                    yield
+                finally:
+                    lock.unlink()
+                return
+
+
+def _is_still(path: Path, file: IO[Any]) -> bool:
+    """Whether ``path`` is the open ``file``, neither replaced nor gone."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _settle(path: Path) -> None:
+    """Arrays that wait get their name if the record has them, or go."""
+    waiting = _partial(_arrays_path(path))
+    content, record = _content(waiting), _content(path)
+    if content is None:
+        return
+    digest = hashlib.sha256(content).hexdigest()
+    if record is not None and digest.encode() in record:
+        os.replace(waiting, _arrays_path(path))
+    else:
+        waiting.unlink()
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _read(
+    name: str, path: Path, file: IO[str]
+) -> tuple[Record, str | None]:
+    """The record without its arrays, and their SHA-256 if it has any."""
+    try:
+        content = json.load(file)
+        digest = content.pop("arrays_sha256", None)
+        record = Record(**content)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RecordError(
+            f"the record {path} is damaged ({error}). Restore it with git, "
+            "or make it again. " + _advice(name)
+        ) from error
+    if record.name != name:
+        raise RecordError(
+            f"{path} is the record of {record.name}, copied or renamed; "
+            "restore it with git, or make it again. " + _advice(name)
+        )
+    return record, digest
 
 
 def _read_arrays(path: Path, digest: str) -> dict[str, Tensor]:
     arrays = _arrays_path(path)
-    if not arrays.exists():
+    content = _content(_partial(arrays))  # first: from there it moves on
+    if content is None or hashlib.sha256(content).hexdigest() != digest:
+        content = _content(arrays)
+    if content is None:
         raise RecordError(f"{arrays} is missing; restore it with git")
-    content = arrays.read_bytes()  # once: another process may replace it
     if hashlib.sha256(content).hexdigest() != digest:
         raise RecordError(
             f"{arrays} is not the file its record describes (wrong SHA-256: "

@@ -104,28 +104,28 @@ class Run:
         states.write(path, state)
 
     def restore(self, path: Path) -> None:
-        state = states.read(path)
-        # made again, an older recipe has the fields that came later
-        recipe = Recipe(**state["recipe"])
-        if (recipe, state["updates"], state.get("images")) != (
-            self.recipe, self.updates, self.images,
-        ):  # fmt: skip
-            raise ValueError(
-                f"{path} holds a run with other settings or other images; "
-                "delete it or give another file"
-            )
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.order.set_state(state["order"])
-        self.noise.set_state(state["noise"])
-        self.update, self.history = state["update"], state["history"]
-        self.best = state.get("best", {})
-        if state.get("delta") is not None:
-            self.delta = state["delta"].to(self.noise.device)
-        if self.average is not None:
-            self.average.model.load_state_dict(state["average"])
-            self.average.updates = self.update
+        with states.opened(path) as state:
+            # made again, an older recipe has the fields that came later
+            recipe = Recipe(**state["recipe"])
+            if (recipe, state["updates"], state["images"]) != (
+                self.recipe, self.updates, self.images,
+            ):  # fmt: skip
+                raise ValueError(
+                    f"{path} holds a run with other settings or other "
+                    "images; delete it or give another file"
+                )
+            self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.order.set_state(state["order"])
+            self.noise.set_state(state["noise"])
+            self.update, self.history = state["update"], state["history"]
+            self.best = state["best"]
+            if state["delta"] is not None:
+                self.delta = state["delta"].to(self.noise.device)
+            if self.average is not None:
+                self.average.model.load_state_dict(state["average"])
+                self.average.updates = self.update
 
 
 def _fingerprint(x: Tensor, y: Tensor) -> str:
@@ -171,6 +171,7 @@ def train(
         MemoryError: the batches are too large for the memory.
         TrainingCollapsed: the model stays at chance once the warm-up is over.
         ValueError: unsound images, labels or a resume file of another run.
+        OSError: ``resume`` cannot be written, such as on a full disk.
 
     Warns once of catastrophic overfitting. It does not stop the run: the
     weights of the best epoch are kept anyway.

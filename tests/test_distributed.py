@@ -379,7 +379,7 @@ def test_the_state_of_another_run_is_refused(tmp_path, change):
     with pytest.raises(ValueError, match="with other settings; delete it"):
         trained(World(), "l2", other, state=state)
     state.write_bytes(state.read_bytes()[:700])
-    with pytest.raises(ValueError, match=r"damaged .* delete it"):
+    with pytest.raises(ValueError, match=r"damaged.* delete it"):
         trained(World(), "l2", state=state)
 
 

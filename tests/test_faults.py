@@ -4,21 +4,34 @@ Those of one module are tested with it; ``tools/counts.py`` lists them all.
 """
 
 import ast
+import errno
 import io
 import os
+import random
 import re
 import signal
 import sys
+import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from forked import Fork, needs_fork, start
 from promises import seeded
 
-from lib import checkpoints, data, evaluation, models, results, training
+from lib import (
+    checkpoints,
+    data,
+    evaluation,
+    models,
+    results,
+    states,
+    training,
+)
 from lib.recipes import Recipe
-from lib.results import Outcome, RecordError
+from lib.results import Outcome
 
 ROOT = Path(results.__file__).resolve().parent.parent
 NET = "training-mnist/standard-seed0"
@@ -156,57 +169,270 @@ def save_often(folder, value, times):
         results.save(record, folder)
 
 
-def forked(run):
-    """The child's process id; it leaves without pytest's own ending."""
-    child = os.fork()
-    if child == 0:
-        try:
-            run()
-        finally:
-            os._exit(0)
-    return child
+def whole(folder):
+    """The value of the record, whose arrays are its own."""
+    found = results.load("pair", folder)
+    value = found.values["value"]
+    assert set(found.arrays["weights"].tolist()) == {value}
+    return value
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def refuse(*_args, **_settings):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def left(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+PAIR = ["pair.json", "pair.safetensors"]
+
+
+@needs_fork
+def test_a_child_that_raises_fails_the_test(capfd):
+    """What the tests below rest on."""
+
+    def wrong():
+        raise KeyError("the reason")
+
+    with pytest.raises(AssertionError, match="before its work"):
+        Fork(wrong).wait_until(lambda: False)
+    for code in (0, -signal.SIGKILL):
+        with pytest.raises(AssertionError, match="see the traceback"):
+            Fork(wrong).wait_for(code)
+    assert capfd.readouterr().err.count("KeyError: 'the reason'") == 3
+
+
+@needs_fork
 def test_two_processes_that_record_at_once_leave_no_wrong_record(tmp_path):
-    """A pair of files of which each is another's is refused, not shown."""
-    child = forked(lambda: save_often(tmp_path, 1, 40))
+    """Nor does a reader meanwhile ever see half of one."""
+    save_often(tmp_path, 1, 1)
+    children = [
+        Fork(partial(save_often, tmp_path, value, 60)) for value in (1, 2)
+    ]
     seen = set()
-    save_often(tmp_path, 2, 1)
-    while os.waitpid(child, os.WNOHANG) == (0, 0):
+    while not (children[0].ended() and children[1].ended()):
+        seen.add(whole(tmp_path))
+    for child in children:
+        child.finish()
+    assert seen == {1, 2}
+    assert whole(tmp_path) in seen
+    assert left(tmp_path) == PAIR
+
+
+@needs_fork
+def test_a_saver_waits_until_another_has_written_both_files(
+    tmp_path, monkeypatch
+):
+    """The order that once ended in a wrong SHA-256 for good."""
+    lock, replace_file = tmp_path / ".pair.json.lock", os.replace
+
+    def second():
+        while not lock.exists():
+            time.sleep(0.001)
         save_often(tmp_path, 2, 1)
-        try:
-            found = results.load("pair", tmp_path)
-        except RecordError as error:
-            assert "wrong SHA-256" in str(error)
-            continue
-        value = found.values["value"]
-        assert set(found.arrays["weights"].tolist()) == {value}
-        seen.add(value)
-    assert seen
+
+    child = Fork(second)
+
+    def slowly(source, target):
+        time.sleep(0.1)
+        assert not child.ended(), "it did not wait"
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", slowly)
+        save_often(tmp_path, 1, 1)
+    child.finish()
+    assert whole(tmp_path) == 2
+    assert left(tmp_path) == PAIR
+
+
+# what a save does to the disk, in this order: arrays, text, two new names
+STEPS = [
+    (Path, "write_bytes", 1), (Path, "write_text", 1), (os, "replace", 1),
+    (os, "replace", 2),
+]  # fmt: skip
+
+
+def stopped_at(monkeypatch, owner, name, count, before, stop):
+    """Have ``stop()`` called just before or after a step of a save."""
+    work, calls = getattr(owner, name), iter(range(1, 100))
+
+    def stopped(*args, **settings):
+        here = next(calls) == count
+        if here and before:
+            stop()
+        work(*args, **settings)
+        if here and not before:
+            stop()
+
+    monkeypatch.setattr(owner, name, stopped)
+
+
+@pytest.mark.usefixtures("keyboard")
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("step", range(4))
+def test_ctrl_c_in_a_recording_leaves_a_whole_record(
+    tmp_path, monkeypatch, step, before
+):
+    save_often(tmp_path, 1, 1)
+    with monkeypatch.context() as patch:
+        stopped_at(
+            patch, *STEPS[step], before,
+            lambda: signal.raise_signal(signal.SIGINT),
+        )  # fmt: skip
+        with pytest.raises(KeyboardInterrupt):
+            save_often(tmp_path, 2, 1)
+    counts = step == 3 or (step == 2 and not before)
+    assert whole(tmp_path) == (2 if counts else 1)
     save_often(tmp_path, 3, 1)
-    assert results.load("pair", tmp_path).values == {"value": 3}
-    left = sorted(p.name for p in tmp_path.iterdir())
-    assert left == ["pair.json", "pair.safetensors"]
+    assert whole(tmp_path) == 3
+    assert left(tmp_path) == PAIR
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@needs_fork
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("step", range(4))
+def test_a_recording_killed_hard_leaves_a_whole_record(
+    tmp_path, monkeypatch, step, before
+):
+    save_often(tmp_path, 1, 1)
+
+    def work():
+        stopped_at(
+            monkeypatch, *STEPS[step], before,
+            lambda: os.kill(os.getpid(), signal.SIGKILL),
+        )  # fmt: skip
+        save_often(tmp_path, 2, 1)
+
+    Fork(work).wait_for(-signal.SIGKILL)
+    counts = step == 3 or (step == 2 and not before)
+    assert whole(tmp_path) == (2 if counts else 1)
+    assert left(tmp_path) != PAIR, "it was not killed within the save"
+    with monkeypatch.context() as patch:  # nor does the next, if it fails
+        patch.setattr(Path, "write_text", refuse)
+        with pytest.raises(OSError, match="cannot be written"):
+            save_often(tmp_path, 3, 1)
+    assert whole(tmp_path) == (2 if counts else 1)
+    save_often(tmp_path, 3, 1)
+    assert whole(tmp_path) == 3
+    assert left(tmp_path) == PAIR
+
+
+@needs_fork
 @pytest.mark.parametrize("after", [0.0, 0.004, 0.02])
-def test_a_recording_killed_hard_leaves_a_whole_record(tmp_path, after):
+def test_a_recording_killed_hard_at_any_time_can_go_on(tmp_path, after):
     save_often(tmp_path, 0, 1)
-    child = forked(lambda: save_often(tmp_path, 1, 100_000))
-    signal.sigtimedwait([], after)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    try:
-        found = results.load("pair", tmp_path)
-    except RecordError as error:  # killed between the two files
-        assert "wrong SHA-256" in str(error)
-    else:
-        value = found.values["value"]
-        assert set(found.arrays["weights"].tolist()) == {value}
+    child = Fork(lambda: save_often(tmp_path, 1, 100_000))
+    child.wait_until(lambda: whole(tmp_path) == 1)
+    time.sleep(after)
+    child.kill()
+    assert whole(tmp_path) == 1
     save_often(tmp_path, 2, 1)
-    assert results.load("pair", tmp_path).values == {"value": 2}
+    assert whole(tmp_path) == 2
+    assert left(tmp_path) == PAIR
+
+
+LONG = Recipe("linear", epochs=300, batch_size=5, lr=0.01)
+
+
+def train_long(resume):
+    x = torch.rand(13, 1, 28, 28, generator=seeded(1))
+    y = torch.arange(13) % 10
+    torch.set_num_threads(1)
+    return training.train(x, y, LONG, resume=resume, progress=False)
+
+
+@pytest.mark.slow
+def test_training_killed_hard_at_any_time_has_the_same_bits(tmp_path):
+    """It saves after each of 300 short epochs, so that kills hit saves."""
+    file, chance = tmp_path / "run.pt", random.Random(0)
+    reached = [0]
+    for _ in range(5):
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        process = start(train_long, file)
+        while not (file.exists() and file.stat().st_mtime_ns > before):
+            assert process.is_alive(), "it ended before its first save"
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.1))
+        process.kill()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+        with states.opened(file) as state:
+            reached.append(len(state["history"]))
+    assert reached == sorted(set(reached)), "a life began from scratch"
+    assert reached[-1] < LONG.epochs, "nothing was left to resume"
+    model, history = train_long(file)
+    expected, _ = train_long(None)
+    assert [row["epoch"] for row in history] == list(range(1, 301))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+
+
+# --- a full disk, a folder that cannot be written -------------------------
+
+
+def on_a_full_disk(size, work):
+    """Run ``work`` in a child in which no file can have over ``size`` bytes.
+
+    The system refuses the rest as it does on a full disk.
+    """
+    import resource  # Windows has none
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            with pytest.raises(OSError, match="cannot be written") as caught:
+                work()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+        assert caught.value.errno == errno.EFBIG
+        assert "File too large" in str(caught.value)
+        assert "free some space" in str(caught.value)
+
+    Fork(limited).finish()
+
+
+@needs_fork
+@pytest.mark.parametrize("size", [100, 1500])
+def test_a_full_disk_leaves_the_old_record_and_says_what_to_do(
+    tmp_path, size
+):
+    """100 bytes: no room for the JSON either; 1500: for the arrays only."""
+    save_often(tmp_path, 1, 1)
+    assert (tmp_path / "pair.json").stat().st_size < 1500
+    on_a_full_disk(size, lambda: save_often(tmp_path, 2, 1))
+    assert whole(tmp_path) == 1
+    assert left(tmp_path) == PAIR
+
+
+@needs_fork
+def test_a_full_disk_leaves_the_last_state_and_says_what_to_do(tmp_path):
+    file = tmp_path / "run.pt"
+    states.write(file, {"update": 1, "model": torch.ones(3)})
+    on_a_full_disk(
+        9000, lambda: states.write(file, {"model": torch.ones(9000)})
+    )
+    assert left(tmp_path) == ["run.pt"]
+    with states.opened(file) as state:
+        assert state["update"] == 1
+
+
+@needs_fork
+def test_a_full_disk_in_an_evaluation_says_what_to_do(tmp_path):
+    model = models.build("linear", seed=0).eval()
+    x = torch.rand(6, 1, 28, 28, generator=seeded(1))
+    y, file = model(x).argmax(dim=1), tmp_path / "run"
+
+    def run():
+        return evaluation.robust_accuracy(model, x, y, eps=0.01, resume=file)
+
+    on_a_full_disk(9000, run)
+    assert left(tmp_path) == []
+    assert torch.equal(run().x_adv, run().x_adv), "it goes on when it can"
+    assert left(tmp_path) == ["run"]
 
 
 # --- too little memory -----------------------------------------------------
@@ -271,8 +497,12 @@ def test_a_record_that_cannot_be_written_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("BOOK_RUN", "full")
     (tmp_path / "taken").write_text("a file")
     monkeypatch.setattr(results, "RESULTS", tmp_path / "taken")
-    with pytest.raises(OSError):
+    with pytest.raises(NotADirectoryError) as caught:
         results.load_or_run("a/b", {}, lambda settings: Outcome({"x": 1}))
+    told = str(caught.value)
+    assert f"{tmp_path}/taken/a/b.json cannot be written" in told
+    assert "Not a directory" in told
+    assert f"make {tmp_path}/taken/a a folder that you may write to" in told
 
 
 TEXT_CALLS = {"read_text": 1, "write_text": 2, "open": 9}

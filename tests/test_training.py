@@ -1,8 +1,11 @@
 """Training against a plain re-implementation; resuming; collapse."""
 
+import hashlib
 import math
+import random
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from promises import (
     seeds_matter,
 )
 
-from lib import models, norms, objectives, training
+from lib import models, norms, objectives, states, training
 from lib.evaluation import accuracy
 from lib.objectives import METHODS
 from lib.training import Recipe, TrainingCollapsed, perturb, train
@@ -501,18 +504,18 @@ def test_a_kill_while_saving_leaves_the_last_state_whole(
     recipe, file = Recipe("linear", epochs=4), tmp_path / "run.pt"
     options = {"progress": False, "classes": 2, "features": 4}
     expected, _ = train(x, y, recipe, **options)
-    saved, save = 0, torch.save
+    saved, write = 0, Path.write_bytes
 
-    def killed(state, path):
+    def killed(path, content):
         nonlocal saved
         saved += 1
         if saved == kill_at:
-            path.write_bytes(b"half of a fi")
+            write(path, b"half of a fi")
             raise KeyboardInterrupt
-        save(state, path)
+        write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "save", killed)
+        patch.setattr(Path, "write_bytes", killed)
         with pytest.raises(KeyboardInterrupt):
             train(x, y, recipe, resume=file, **options)
     model, history = train(x, y, recipe, resume=file, **options)
@@ -543,18 +546,73 @@ def test_the_state_of_another_run_is_refused(tmp_path, change):
         train(**(same | change), **options)
 
 
-@pytest.mark.parametrize("length", [0, 10, 700])
-def test_a_damaged_state_is_a_clear_error(tmp_path, length):
+@pytest.fixture
+def unfinished(tmp_path):
+    """A state file, and a function that goes on from it."""
     x, y = easy(10)
     file = tmp_path / "run.pt"
-    options = {"resume": file, "progress": False, "classes": 2, "features": 4}
-    train(x, y, Recipe("linear", epochs=1), **options)
-    file.write_bytes(file.read_bytes()[:length])
-    with pytest.raises(ValueError, match=r"damaged .* delete it"):
-        train(x, y, Recipe("linear", epochs=1), **options)
+
+    def resume():
+        return train(
+            x, y, Recipe("linear", epochs=1), resume=file, progress=False,
+            classes=2, features=4,
+        )  # fmt: skip
+
+    resume()
+    return file, resume
 
 
-def test_a_state_file_that_would_run_code_is_refused(tmp_path):
+def test_a_damaged_state_is_a_clear_error(unfinished):
+    """Cut short anywhere, or one bit of it altered, a weight's included."""
+    file, resume = unfinished
+    content = file.read_bytes()
+    chance = random.Random(0)
+    wrong = [content[: len(content) * tenth // 10] for tenth in range(10)]
+    for _ in range(40):
+        altered = bytearray(content)
+        altered[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        wrong.append(bytes(altered))
+    wrong.append(content.partition(b"\n")[2])  # as older versions wrote it
+    for each in [*wrong, content[:10], content[:64], content[:65]]:
+        file.write_bytes(each)
+        with pytest.raises(ValueError, match=r"damaged.* delete it"):
+            resume()
+        assert file.read_bytes() == each
+    file.write_bytes(content)
+    resume()
+
+
+def test_a_state_with_other_parts_is_a_clear_error(unfinished):
+    """Another version of the code wrote it, so its digest is right."""
+    file, resume = unfinished
+    with states.opened(file) as state:
+        pass
+    for key in state.keys() - {"average"}:  # which this run has not
+        states.write(file, {k: v for k, v in state.items() if k != key})
+        with pytest.raises(ValueError, match=r"another version.* delete it"):
+            resume()
+    for change in (
+        {"recipe": {**state["recipe"], "colour": 1}}, {"model": {}},
+    ):  # fmt: skip
+        states.write(file, state | change)
+        with pytest.raises(ValueError, match=r"another version.* delete it"):
+            resume()
+    states.write(file, state)
+    resume()
+
+
+@pytest.mark.parametrize("cut", [0, 10, 700])
+def test_a_state_that_torch_cannot_read_is_a_clear_error(unfinished, cut):
+    """Also under a digest that fits."""
+    file, resume = unfinished
+    content = file.read_bytes().partition(b"\n")[2][:cut]
+    digest = hashlib.sha256(content).hexdigest()
+    file.write_bytes(digest.encode() + b"\n" + content)
+    with pytest.raises(ValueError, match=r"damaged.* delete it"):
+        resume()
+
+
+def test_a_state_file_that_would_run_code_is_refused(unfinished, tmp_path):
     import pickle
 
     canary = tmp_path / "ran"
@@ -563,14 +621,12 @@ def test_a_state_file_that_would_run_code_is_refused(tmp_path):
         def __reduce__(self):
             return (canary.touch, ())
 
-    file = tmp_path / "run.pt"
-    file.write_bytes(pickle.dumps(Evil(), protocol=2))
-    x, y = easy(10)
+    file, resume = unfinished
+    content = pickle.dumps(Evil(), protocol=2)
+    digest = hashlib.sha256(content).hexdigest()
+    file.write_bytes(digest.encode() + b"\n" + content)
     with pytest.raises(ValueError, match="damaged"):
-        train(
-            x, y, Recipe("linear", epochs=1), resume=file, progress=False,
-            classes=2, features=4,
-        )  # fmt: skip
+        resume()
     assert not canary.exists()
 
 
