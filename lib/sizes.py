@@ -413,7 +413,8 @@ CIFAR10_SWEEPS = {
         seeds=3, half_seeds=3, updates=3_910, most_epochs=200,
         n_test=10_000, n_attacked=500, least_batch=64,
         longer=(
-            Longer(50_000, 2), Longer(50_000, 4, seeds=3), Longer(50_000, 8),
+            Longer(50_000, 2), Longer(50_000, 4, seeds=3),
+            Longer(50_000, 8, seeds=3),
         ),
     ),
 }  # fmt: skip
