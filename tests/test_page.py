@@ -262,6 +262,16 @@ def test_a_row_that_does_not_match_the_header_is_refused(row):
 
 
 @pytest.mark.parametrize(
+    ("typed", "shown"),
+    [("7.7e-04", "7.7\xa0·\xa010⁻⁴"), ("1e-06", "10⁻⁶"), ("5e+03", "5\xa0·\xa010³"),
+     ("commit 4e-fig", "commit 4e-fig"), ("59e12", "59e12")],
+)  # fmt: skip
+def test_small_numbers_are_powers_of_ten(typed, shown):
+    assert page.typeset(typed) == shown
+    assert page.say(typed)._repr_markdown_() == shown
+
+
+@pytest.mark.parametrize(
     "typed, shown",
     [
         ("-1.5 [-2.0, -1] (-.5)", "−1.5 [−2.0, −1] (−.5)"),
