@@ -33,7 +33,9 @@ _NORM = re.compile(r"(?<![\w/.\"'`-])l(2|∞|inf|-infinity)(?![\w\"'`/]|-\d)")
 _ENTRY = re.compile(r"(?<![\w.\"'`\\])([wx])([1-9])(?![\w\"'`])")
 _SMALL = dict(zip("123456789", "₁₂₃₄₅₆₇₈₉", strict=True))
 # 1.5e-06, as Python writes small numbers
-_POWER = re.compile(r"(?<![\w.\"'`/])(\d+(?:\.\d+)?)e([+-]\d{1,3})(?![\w\"'`])")
+_POWER = re.compile(
+    r"(?<![\w.\"'`/])(\d+(?:\.\d+)?)e([+-]\d{1,3})(?![\w\"'`])"
+)
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # what a sentence in Markdown leaves as it is: code, formulas, addresses
 _VERBATIM = re.compile(
