@@ -32,6 +32,11 @@ LEAST = 0.62  # of its full width: letters of 11 points are 9 pixels high
 _NORM = re.compile(r"(?<![\w/.\"'`-])l(2|∞|inf|-infinity)(?![\w\"'`/]|-\d)")
 _ENTRY = re.compile(r"(?<![\w.\"'`\\])([wx])([1-9])(?![\w\"'`])")
 _SMALL = dict(zip("123456789", "₁₂₃₄₅₆₇₈₉", strict=True))
+# 1.5e-06, as Python writes small numbers
+_POWER = re.compile(
+    r"(?<![\w.\"'`/])(\d+(?:\.\d+)?)e([+-]\d{1,3})(?![\w\"'`])"
+)
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # what a sentence in Markdown leaves as it is: code, formulas, addresses
 _VERBATIM = re.compile(
     r"(``.*?``|(?:\{[^}]*\})?`[^`]*`|\$[^$]*\$|\]\([^)]*\))"
@@ -233,9 +238,15 @@ def _escape(value: object) -> str:
 
 
 def spelled(text: str) -> str:
-    """``l2`` as "ℓ₂", ``l-infinity`` as "ℓ∞", ``w1`` as "w₁"; plain text."""
+    """``l2`` as "ℓ₂", ``w1`` as "w₁", ``1.5e-06`` as "1.5 · 10⁻⁶"; plain."""
+    text = _POWER.sub(_power, text)
     text = _NORM.sub(lambda m: "ℓ₂" if m[1] == "2" else "ℓ∞", text)
     return _ENTRY.sub(lambda m: m[1] + _SMALL[m[2]], text)
+
+
+def _power(number: re.Match[str]) -> str:
+    factor = "" if number[1] == "1" else f"{number[1]}\xa0·\xa0"
+    return f"{factor}10{str(int(number[2])).translate(_RAISED)}"
 
 
 def typeset(value: object) -> str:

@@ -133,9 +133,9 @@ LEDGER = tuple(
          "0.998650 to 1e-6, 3 s.e. by sampling", "toy"),
         ("C13", "f_avg has at most 1 % robustly", "for ε = 2η",
          "0.001350 to 1e-6, 3 s.e. by sampling", "toy"),
-        ("T2.1", "the trade-off bound (C11)", "p/(1-p) δ; 19 δ at p = 0.95",
+        ("T2.1", "the trade-off bound (C11)", "pδ/(1 − p); 19 δ at p = 0.95",
          "never violated by any fitted or random classifier", "toy"),
-        ("T2.1, tight", "the bound is tight", "δ = 1-p gives p",
+        ("T2.1, tight", "the bound is tight", "δ = 1 − p gives p",
          "exact frontier within 1e-4 of brute force, slack formula within "
          "1e-12", "toy"),
         ("C15", "the Bayes rule is not robust", _WORDS,

@@ -10,7 +10,7 @@ measured.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -324,9 +324,14 @@ def _decline(grid: SizeGrid) -> Half:
     )
 
 
+def figures() -> Finding:
+    """Figures 1 and 6: what C4 is judged by, told there."""
+    return replace(help_then_harm(), ours="see C4")
+
+
 FINDINGS = {
     "C2": needs_data,
     "C4, C8, C9": help_then_harm,
     "C6, C7": most_confusing,
-    "Fig. 1, 6": help_then_harm,
+    "Fig. 1, 6": figures,
 }

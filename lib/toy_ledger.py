@@ -73,7 +73,7 @@ def _tight() -> Finding:
     error = values["slack_error"]
     return (
         f"exact frontier: brute force within {gap:.0e}; slack formula"
-        f" within {error:.0e}; the bound is never met exactly below 1-p",
+        f" within {error:.0e}; the bound is never met exactly below 1 − p",
         gap < 1e-4 and error < 1e-12, "toy-tradeoff",
     )  # fmt: skip
 

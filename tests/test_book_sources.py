@@ -409,3 +409,34 @@ def test_an_address_of_another_form_is_refused(copy, url):
     done = _run_sync(copy)
     assert done.returncode != 0
     assert "https://github.com/owner/name" in done.stderr
+
+
+def test_sync_gives_every_chapter_one_badge_that_opens_it(copy):
+    for url in (NEW, "https://github.com/another/book"):
+        _set_address(copy, url)
+        _run_sync(copy)
+    title = nbformat.read(copy / "book" / "one.ipynb", as_version=4).cells[0]
+    colab = "https://colab.research.google.com/github/another/book"
+    assert title.source.count("colab.svg") == 1
+    assert title.source.endswith(f"({colab}/blob/main/book/one.ipynb)")
+
+
+@pytest.mark.parametrize("before", ["", "*Open.* ", "*Needs an idea.*\n"])
+@pytest.mark.parametrize("end", ["", ":::\n"])
+def test_exercises_begin_with_the_kind_of_the_list(before, end):
+    head = f":::{{exercise}} A\n:label: ex-a\n{end}\n"
+    listed = sync.kinds("| {ref}`ex-a`: A | [One](one) | idea | 5 |\n")
+    notebook = {
+        "cells": [{"cell_type": "markdown", "source": [head, before, "Do."]}]
+    }
+    (cell,) = sync.with_kinds(notebook, listed)["cells"]
+    assert "".join(cell["source"]) == f"{head}*Needs an idea.* Do."
+    assert sync.with_kinds(notebook, {}) == {
+        "cells": [{**notebook["cells"][0], "source": (
+            head + before + "Do.").splitlines(keepends=True)}]
+    }  # fmt: skip
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="everyone, idea, open"):
+        sync.kinds("| {ref}`ex-a`: A | [One](one) | hard | 5 |\n")

@@ -262,11 +262,22 @@ def test_a_row_that_does_not_match_the_header_is_refused(row):
 
 
 @pytest.mark.parametrize(
+    ("typed", "shown"),
+    [("7.7e-04", "7.7\xa0·\xa010⁻⁴"), ("1e-06", "10⁻⁶"),
+     ("5e+03", "5\xa0·\xa010³"),
+     ("commit 4e-fig", "commit 4e-fig"), ("59e12", "59e12")],
+)  # fmt: skip
+def test_small_numbers_are_powers_of_ten(typed, shown):
+    assert page.typeset(typed) == shown
+    assert page.say(typed)._repr_markdown_() == shown
+
+
+@pytest.mark.parametrize(
     "typed, shown",
     [
         ("-1.5 [-2.0, -1] (-.5)", "−1.5 [−2.0, −1] (−.5)"),
         ("97% and 95 % of 3%.", "97\u202f% and 95\u202f% of 3\u202f%."),
-        ("1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3-2", None),
+        ("a1e-03, 2026-11-23, l2-1.5, x.html#a-1, 3-2", None),
         ("2p - 1 and (a) - b, - so", "2p − 1 and (a) − b, - so"),
         ("[2](-1)", None),  # may be a link
         ("%d and 5%20", None),

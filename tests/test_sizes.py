@@ -568,6 +568,7 @@ def test_the_ledger_says_which_data_set_was_run(monkeypatch):
     found = read(made_up(turn, 5), photographs(turn, 3))
     both = "reproduced on MNIST; not reproduced on CIFAR-10"
     assert found["C4, C8, C9"] == both and found["C2"] == "reproduced"
+    assert ledger.JUDGES["Fig. 1, 6"]().ours == "see C4"
     few = read(made_up(turn, 4), photographs(turn, 2))
     assert set(few.values()) == {"open"}
     assert set(size_ledger.FINDINGS) <= {c.ident for c in paper.LEDGER}

@@ -1,7 +1,9 @@
-"""Copy what must be equal everywhere: the address and the first cell.
+"""Copy what must be equal everywhere: the address, the first cell, kinds.
 
 The repository's address is written once, in ``_config.yml``; the first cell
-once, in ``tools/first_cell.py``. This script carries both to their copies.
+once, in ``tools/first_cell.py``; the kind of every exercise once, in the list
+of ``book/teaching.md``. This script carries them to their copies, and gives
+every chapter the badge that opens it on Colab.
 
     python tools/sync.py            write the copies
     python tools/sync.py --check    change nothing, exit 1 if a copy differs
@@ -21,6 +23,19 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST_CELL = "tools/first_cell.py"
 CELL_ID = "first-cell"
 CELL_TAG = "hide-input"
+TEACHING = "book/teaching.md"
+# What an exercise begins with, by its kind in the list of all exercises.
+KINDS = {"everyone": "For everyone", "idea": "Needs an idea", "open": "Open"}
+_KIND_ROW = re.compile(
+    r"^\| \{ref\}`(\S+)`: [^|]* \| [^|]* \| (\w+) \|", re.MULTILINE
+)
+_TASK = re.compile(
+    r"(^:::+\{exercise(?:-start)?\}[^\n]*\n:label: (\S+)\n(?::::+\n)?\n)"
+    rf"(?:\*(?:{'|'.join(KINDS.values())})\.\*[ \n])?",
+    re.MULTILINE,
+)
+# The picture lies in the book, so that the page asks no other host for it.
+_BADGE = "[![Open in Colab](_static/colab.svg)]"
 # Text files that name the repository; the notebooks are added to these.
 TEXTS = (
     "README.md",
@@ -110,6 +125,47 @@ def with_first_cell(notebook: dict, cell: str) -> dict:
     return {**notebook, "cells": [*cells[:1], fresh, *cells[1:]]}
 
 
+def with_badge(notebook: dict, link: str) -> dict:
+    """A copy whose title cell ends in the badge that opens ``link``."""
+    title, *others = notebook["cells"]
+    text = "".join(title["source"])
+    text = text.partition(f"\n\n{_BADGE}")[0] + f"\n\n{_BADGE}({link})"
+    fresh = {**title, "source": text.splitlines(keepends=True)}
+    return {**notebook, "cells": [fresh, *others]}
+
+
+def kinds(teaching: str) -> dict[str, str]:
+    """Label and kind of every exercise in the list for instructors.
+
+    Raises ``ValueError`` for a kind that is not one of ``KINDS``.
+    """
+    found = dict(_KIND_ROW.findall(teaching))
+    for label, kind in found.items():
+        if kind not in KINDS:
+            raise ValueError(
+                f"{TEACHING}: the kind of {label} is {kind!r}; write one of "
+                + ", ".join(KINDS)
+            )
+    return found
+
+
+def with_kinds(notebook: dict, kinds: dict[str, str]) -> dict:
+    """A copy whose exercises begin with their kind, where one is listed."""
+
+    def marked(task: re.Match[str]) -> str:
+        kind = kinds.get(task[2])
+        return f"{task[1]}*{KINDS[kind]}.* " if kind else task[0]
+
+    cells = []
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and _TASK.search(text):
+            text = _TASK.sub(marked, text)
+            cell = {**cell, "source": text.splitlines(keepends=True)}
+        cells.append(cell)
+    return {**notebook, "cells": cells}
+
+
 def _notebook_text(notebook: dict) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
@@ -124,9 +180,14 @@ def planned(root: Path) -> dict[Path, str]:
     texts = [root / name for name in TEXTS if (root / name).exists()]
     for path in (*texts, *sorted(root.glob("book/*.md"))):
         plan[path] = readdress(path.read_text("utf-8"), old, new)
+    teaching = root / TEACHING
+    listed = kinds(teaching.read_text("utf-8")) if teaching.exists() else {}
     for path in sorted(root.glob("book/*.ipynb")):
         text = readdress(path.read_text("utf-8"), old, new)
-        plan[path] = _notebook_text(with_first_cell(json.loads(text), cell))
+        notebook = with_first_cell(json.loads(text), cell)
+        link = f"{_forms(new)[1]}/blob/main/book/{path.name}"
+        notebook = with_kinds(with_badge(notebook, link), listed)
+        plan[path] = _notebook_text(notebook)
     # Last, because it says what the copies hold: after an interruption a
     # second run still knows the old address.
     plan[root / FIRST_CELL] = cell
@@ -167,7 +228,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.check:
         found = differences(options.root)
-        print("\n".join(found) or "Address and first cell agree everywhere.")
+        print("\n".join(found) or "All copies agree.")
         return 1 if found else 0
     changed = 0
     for path, text in planned(options.root).items():
