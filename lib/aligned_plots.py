@@ -16,7 +16,8 @@ NOISES = tuple(
         label for each in aligned.ALIGNED.values() for label, _ in each.noisy
     )
 )
-_SIGMAS = {label: label.replace("noise", "σ =") for label in NOISES}
+# spaces that do not break: "σ = 0.25" stays in one line
+_SIGMAS = {label: label.replace("noise ", "σ\xa0=\xa0") for label in NOISES}
 LABELS = (
     TITLES
     | {label: f"noise {sigma}" for label, sigma in _SIGMAS.items()}
@@ -42,7 +43,7 @@ def together(records: Mapping[str, Record]) -> Figure:
     intervals both ways.
     """
     fig, panels = plots.axes(
-        len(records), width=7.2, height=3.8, share_y=True
+        len(records), width=plots.WIDE, height=3.8, share_y=True
     )
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         with plots.styled():
@@ -67,7 +68,7 @@ def together(records: Mapping[str, Record]) -> Figure:
                     _SIGMAS.get(label, LABELS[label]), (x, y), place,
                     fontsize=11, textcoords="offset points", ha=side,
                 )  # fmt: skip
-            panel.set_xlim(-30, 165)  # room for words
+            panel.set_xlim(-65, 175)  # room for words
             panel.set_xticks([0, 50, 100])
             panel.margins(y=0.15)
             panel.set_title(NAMES[name])

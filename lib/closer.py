@@ -31,13 +31,13 @@ def perturbed(
     settings: Large,
     classes: Sequence[str],
     *,
-    start: int = 0,
+    start: int = -1,
 ) -> Html:
     """Drag eps for two networks side by side: pictures, answers, confidence.
 
     The reader chooses the networks; the first is the standard one at the
     start, the second the last of ``settings.trained``. eps starts at radius
-    number ``start``; -1 is the last.
+    number ``start``; -1 is the last, where the two rows differ most.
     """
     norm, count = NORM_NAMES[settings.norm], len(settings.radii)
     labels = [label for label, _ in settings.trained]
@@ -64,8 +64,9 @@ def perturbed(
         caption=f"{_CAPTIONS[settings.norm]} Bar and number are the "
         "confidence of the network that was attacked.",
         choices=(
-            Choice("above", networks, kind="radio"),
-            Choice("below", networks, kind="radio", start=len(labels) - 1),
+            Choice("network above", networks, kind="radio"),
+            Choice("network below", networks, kind="radio",
+                   start=len(labels) - 1),
             Choice(f"eps, {norm} radius",
                    tuple(f"{e:g}" for e in settings.radii),
                    start=start % count),
@@ -112,7 +113,10 @@ def between(
     judge: str,
     title: str,
 ) -> Html:
-    """Drag t: the line from each image to its end, and a judge's answers."""
+    """Drag t: the line from each image to its end, and a judge's answers.
+
+    It starts at the end, which print and readers without scripts see.
+    """
     labels = [label for label, _ in settings.trained]
     images = record.arrays["images"].float() / 255
     frames = {
@@ -148,13 +152,16 @@ def between(
         title="Between an image and its end",
         alt="Pictures on the straight line from an image to its largely "
         f"perturbed version, with the answer of {title} under each.",
-        caption=f"Drag t from 0 to 1. Under each picture the answer of "
+        caption=f"Drag t between 0 (the image) and 1 (its end). Under each "
+        f"picture the answer of "
         f"{title} and its share.",
         choices=(
             Choice("network", tuple(TITLES[x] for x in labels), kind="radio",
                    start=len(labels) - 1),
-            Choice("t", tuple(f"{j / (settings.frames - 1):.3g}"
-                              for j in range(settings.frames))),
+            Choice("t, way to the end",
+                   tuple(f"{j / (settings.frames - 1):.3g}"
+                         for j in range(settings.frames)),
+                   start=settings.frames - 1),
         ),
         tiles=_stack([frames[label] for label in labels]),
         panels=panels,

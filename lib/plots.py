@@ -45,6 +45,7 @@ LABELS = {
     "paper": "paper",
     "bound": "bound",
 }
+WIDE = 6.1  # inches: the widest that a phone shows whole (page.LEAST)
 NORM_NAMES = {"linf": "l∞", "l2": "l2"}
 
 _STYLE: dict[Any, Any] = {

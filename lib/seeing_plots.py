@@ -50,8 +50,9 @@ def effects(
     ``MEASURES``.
     """
     fig, panels = plots.axes(
-        len(records), width=7.2, height=1.2 + 0.4 * len(style), share_y=True
-    )
+        len(records), width=plots.WIDE, height=1.2 + 0.4 * len(style),
+        share_y=True,
+    )  # fmt: skip
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         with plots.styled():
             for k, (label, key) in enumerate(style.items()):
@@ -80,7 +81,7 @@ def fall(records: Mapping[str, Record], norm: str = "l2") -> Figure:
 
     ``records`` by data set; ``norm`` is that of the radius.
     """
-    fig, panels = plots.axes(len(records), width=7.2, share_y=True)
+    fig, panels = plots.axes(len(records), width=plots.WIDE, share_y=True)
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         rows = record.values["curve"]
         curves = []
@@ -138,7 +139,7 @@ def walks(record: Record, judges: Mapping[str, str]) -> Figure:
 
     A panel for each of ``judges`` (name in the record: title).
     """
-    fig, panels = plots.axes(len(judges), width=7.2, share_y=True)
+    fig, panels = plots.axes(len(judges), width=plots.WIDE, share_y=True)
     for panel, (judge, title) in zip(panels, judges.items(), strict=True):
         curves = []
         for label, key in WALKERS.items():

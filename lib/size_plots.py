@@ -46,7 +46,7 @@ def against_size(
     in both panels. Bands are 95 % intervals over seeds.
     """
     norms = list(grid.sweep.eps)
-    fig, panels = plots.axes(len(norms), width=7.2, share_y=True)
+    fig, panels = plots.axes(len(norms), width=plots.WIDE, share_y=True)
     for panel, norm in zip(panels, norms, strict=True):
         balls = [(norm, eps) for eps in grid.sweep.eps[norm]]
         curves = []
@@ -96,7 +96,7 @@ def against_eps(grid: SizeGrid) -> Figure:
     sweep = grid.sweep
     unit, of = (1, "") if sweep.dataset == "mnist" else (255, ", of 255")
     full = sweep.sizes[-1]
-    fig, panels = plots.axes(len(sweep.eps), width=7.2, share_y=True)
+    fig, panels = plots.axes(len(sweep.eps), width=plots.WIDE, share_y=True)
     for panel, norm in zip(panels, sweep.eps, strict=True):
         balls: list[Ball] = [(norm, eps) for eps in sweep.eps[norm]]
         x = [0.0] + [unit * eps for _, eps in balls]
@@ -133,7 +133,7 @@ def against_eps(grid: SizeGrid) -> Figure:
 def patience(grid: SizeGrid) -> Figure:
     """Standard accuracy against epochs, seed 0: a panel for each size."""
     counts = sorted({each.n for each in grid.sweep.longer})
-    width = 5.8 if len(counts) == 1 else 7.2
+    width = 5.8 if len(counts) == 1 else plots.WIDE
     fig, panels = plots.axes(len(counts), width=width, share_y=True)
     for panel, n in zip(panels, counts, strict=True):
         steps = grid.sweep.ladder(n)
@@ -202,7 +202,7 @@ def rivals(grid: SizeGrid) -> Figure:
         "shift": ("half", "D"), "random": ("random", "v"),
         "fgsm": ("bound", "o"),
     }
-    fig, panels = plots.axes(len(sweep.rival), width=7.2, share_y=True)
+    fig, panels = plots.axes(len(sweep.rival), width=plots.WIDE, share_y=True)
     for panel, ball in zip(panels, sweep.rival, strict=True):
         curves = [
             _gain(

@@ -420,9 +420,12 @@ def test_an_explorer_names_its_ball_and_begins_where_it_is_told(outcome):
         page = closer.perturbed(record, plan, CLASSES)
         assert f"eps, {words}" in page.html
         assert ("the other ball" in page.html) is (norm == "linf")
-        last = closer.perturbed(record, plan, CLASSES, start=-1)
-        before = last.html.split('application/json">')[0]
-        assert "eps = 0.2" in before and "eps = 0.1" not in before
+        for start, shown, other in ((-1, "0.2", "0.1"), (0, "0.1", "0.2")):
+            told = {} if start == -1 else {"start": start}  # -1 untold
+            page = closer.perturbed(record, plan, CLASSES, **told)
+            before = page.html.split('application/json">')[0]
+            assert f"eps = {shown}" in before
+            assert f"eps = {other}" not in before
 
 
 def test_a_reader_can_drag_t(outcome):

@@ -106,6 +106,10 @@
         figure: (svg.getAttribute("aria-label") || "").slice(0, 60) };
     }).filter(({ text }) => text);
 
+  // Of the boxes named, those whose inside is cut at the side until moved.
+  const scrolling = (boxes) => all(boxes).filter((part) => seen(part)
+    && part.scrollWidth > part.clientWidth + 1).map(name);
+
   // Boxes that scroll sideways and that the keyboard does not reach.
   const unreachable = () => all("article *").filter((part) => {
     const style = getComputedStyle(part);
@@ -160,6 +164,6 @@
 
   window.facts = {
     unfold, mathematics, unnamed, anchors, sticking, cut, letters,
-    unreachable, access, live, state, strays,
+    scrolling, unreachable, access, live, state, strays,
   };
 })();

@@ -44,6 +44,11 @@ def test_pictures_have_a_description(facts):
 def test_phone(facts):
     assert facts["sticking"] == []
     assert facts["cut"] == []
+    assert facts["figures cut"] == []
+
+
+def test_tables_fit_a_desktop(facts):
+    assert facts["tables cut"] == []
 
 
 def test_small_letters(facts):

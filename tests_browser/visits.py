@@ -123,7 +123,13 @@ async def note(page, visit: Visit, axe: str, known: list[dict]) -> None:
         await asyncio.sleep(0.1)
     for fact in ("sticking", "cut", "letters"):
         facts[fact] = await page.evaluate(f"facts.{fact}()")
+    facts["figures cut"] = await page.evaluate(
+        "facts.scrolling('figure.book-figure:has(> svg)')"
+    )
     await page.set_viewport_size(DESK)
+    facts["tables cut"] = await page.evaluate(
+        "facts.scrolling('.book-scroll, .pst-scrollable-table-container')"
+    )
     await page.add_script_tag(content=axe)
     facts["access"] = await page.evaluate("k => facts.access(k)", known)
 
@@ -192,8 +198,7 @@ async def visit_page(browser, name, mode, html, port, axe, known) -> Visit:
     )
     context.set_default_timeout(PATIENCE)
     page = await open_page(context, address(name, way, html, port), visit)
-    if way == "http":
-        await press(page, visit)
+    await press(page, visit)
     await note(page, visit, axe, known)
     visit.facts["theme"] = await page.evaluate(
         "document.documentElement.dataset.theme"
