@@ -372,6 +372,9 @@ def test_the_quiz_asks_for_the_attacked_network():
     assert "against attacks?" in made.html and "Gaussian" in made.html
 
 
+SIGMA = "σ\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.5"  # on one line
+
+
 def test_networks_without_an_attack_are_left_out_of_the_figure():
     found = {"mean": 0.1, "error": 0.01}
     rows = [{"norm": "linf", "eps": 0.3, "correct": 1, "total": 9},
@@ -387,7 +390,7 @@ def test_networks_without_an_attack_are_left_out_of_the_figure():
     })  # fmt: skip
     fig = aligned_plots.together({"mnist": record})
     drawn = {note.get_text() for note in fig.axes[0].texts}
-    assert drawn == {"standard", "σ = 0.5"}
+    assert drawn == {"standard", SIGMA}
     assert "1.5" in fig.axes[0].get_xlabel()
 
 
@@ -401,13 +404,13 @@ def test_the_tables_have_a_row_for_every_gradient(made):
     record = Record("aligned/mnist", {}, outcome.values, arrays=outcome.arrays)
     rows = readings.gradient_rows({"mnist": record})
     assert [len(row) for row in rows] == [9] * 6
-    assert rows[3][1] == "noise σ = 0.5" and rows[4][3:5] == ["–", "–"]
+    assert rows[3][1] == f"noise {SIGMA}" and rows[4][3:5] == ["–", "–"]
     right = outcome.values["right"]["noise 0.5"] / 8
     assert rows[3][2] == f"{right:.1%}" and "[" in rows[3][4]
     own = outcome.values["measures"]["noise 0.5"]["edges"]
     assert rows[3][5].startswith(f"{own['mean']:.3f} ± ")
     shown = aligned_plots.gallery(record, "mnist").html
-    assert shown.count("<img") == 5 * 8 and "noise σ = 0.5" in shown
+    assert shown.count("<img") == 5 * 8 and f"noise {SIGMA}" in shown
 
 
 def test_the_table_of_features_says_what_it_compares():

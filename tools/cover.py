@@ -82,7 +82,7 @@ def draw_gain(ax: Axes, grid: SizeGrid) -> list[tuple[int, float]]:
         ax.text(0.98, 0.93, "help", transform=ax.transAxes, ha="right")
         ax.text(0.98, 0.03, "harm", transform=ax.transAxes, ha="right")
         ax.set_xlabel("training images")
-        ax.set_ylabel("accuracy gained by robust training, points")
+        ax.set_ylabel("accuracy gained, points")
     best = max(range(len(gains)), key=gains.__getitem__)
     return [(sizes[best], gains[best]), (sizes[-1], gains[-1])]
 
