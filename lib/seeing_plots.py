@@ -111,7 +111,7 @@ def climb(records: Mapping[str, Record], norm: str = "l2") -> Figure:
 
     As :func:`fall`; the losses on a scale of powers of ten.
     """
-    fig, panels = plots.axes(len(records), width=7.2, share_y=True)
+    fig, panels = plots.axes(len(records), width=plots.WIDE, share_y=True)
     for panel, (name, record) in zip(panels, records.items(), strict=True):
         rows = record.values["curve"]
         with plots.styled():
