@@ -2,7 +2,7 @@
 
 ``recorded``  heavy cells show the committed record, light cells run live
 ``smoke``     everything really runs, tiny, on a CPU, under a minute a chapter
-``colab``     everything runs on one free GPU, at most 15 minutes a chapter
+``colab``     everything is computed anew; meant for one free GPU
 ``full``      everything runs with the settings behind the records
 """
 
