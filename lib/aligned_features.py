@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from . import aligned, checkpoints, models, results, seeing
+from ._memory import batches
 
 SHOWN = 8  # pictures a record keeps of each network
+BATCH = 100  # images inverted at once
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Inverting:
 
     dataset: str
     trained: tuple[tuple[str, str], ...]
-    n: int = 64
+    n: int = 500
     steps: int = 200
     lr: float = 0.05
     seed: int = 0
@@ -107,8 +109,8 @@ def measure(settings: Inverting) -> results.Outcome:
     features from those of the image, for the inversion and for the next
     image). Arrays: ``images`` and one ``inverted-LABEL`` each, in bytes.
     """
-    part = seeing.images(settings.dataset, settings.n)
-    x = part.x_test
+    found = seeing.images(settings.dataset, settings.n)
+    x = found.x_test
     draw = torch.Generator(x.device).manual_seed(settings.seed)
     noise = torch.randn(
         x.shape, generator=draw, device=x.device, dtype=x.dtype
@@ -120,12 +122,16 @@ def measure(settings: Inverting) -> results.Outcome:
         inner = features(model)
         with torch.no_grad():
             goal = inner(x)
-        back = invert(inner, goal, start, steps=settings.steps, lr=settings.lr)
+        back = torch.cat([
+            invert(inner, goal[part], start[part], steps=settings.steps,
+                   lr=settings.lr)
+            for part in batches(len(x), BATCH)
+        ])  # fmt: skip
         with torch.no_grad():
             reached = inner(back)
         values["inverted"][label] = _compared(x, back, goal, reached)
         arrays[f"inverted-{label}"] = results.in_bytes(back[:SHOWN])
-    return results.Outcome(values, arrays, part.describe())
+    return results.Outcome(values, arrays, found.describe())
 
 
 def _networks(

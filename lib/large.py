@@ -208,15 +208,8 @@ def measure(settings: Large) -> results.Outcome:
     noise = noise_as_large(x, settings.eps, settings.norm, draw)
     ends["noise"] = noise, ends["l2"][1]
     for label, (far, new) in ends.items():
-        moved = new != y
-        chosen = x[moved], far[moved], y[moved], new[moved]
-        values["verdicts"][label] = {
-            name: judged(judge, *chosen) for name, judge in judges.items()
-        }
-        values["interpolation"][label] = {
-            name: walked(judge, *chosen, settings.frames)
-            for name, judge in judges.items()
-        }
+        seen = asked(judges, x, far, y, new, settings.frames)
+        values["verdicts"][label], values["interpolation"][label] = seen
         values["walks"][label] = {
             name: _shown_walk(judge, x[:SHOWN], far[:SHOWN], settings.frames)
             for name, judge in judges.items()
@@ -261,6 +254,20 @@ def neighbours(
         answers = F.one_hot(labels[near.indices], classes)
         votes.append(answers.to(x.dtype).mean(dim=1))
     return torch.cat(votes)
+
+
+def asked(
+    judges: dict[str, Judge], x: Tensor, far: Tensor, y: Tensor, new: Tensor,
+    frames: int,
+) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """By judge, :func:`judged` and :func:`walked` where ``new`` is wrong."""
+    moved = new != y
+    chosen = x[moved], far[moved], y[moved], new[moved]
+    return (
+        {name: judged(judge, *chosen) for name, judge in judges.items()},
+        {name: walked(judge, *chosen, frames)
+         for name, judge in judges.items()},
+    )  # fmt: skip
 
 
 def judged(

@@ -35,7 +35,7 @@ class Masking:
     dataset: str
     trained: tuple[tuple[str, str], ...]
     balls: tuple[tuple[str, float], ...]
-    n: int = 200
+    n: int = 500
     few: int = 20
     many: int = 100
     restarts: int = 3
@@ -49,11 +49,11 @@ MASKING = {
     ),
     "cifar10": Masking(
         "cifar10", large.LARGE["cifar10"].trained,
-        (("linf", 8 / 255), ("l2", 80 / 255)), n=100,
+        (("linf", 8 / 255), ("l2", 80 / 255)),
     ),
     "imagenette64": Masking(
         "imagenette64", large.LARGE["imagenette64"].trained,
-        (("linf", 4 / 255), ("l2", 1.0)), n=100,
+        (("linf", 4 / 255), ("l2", 1.0)), n=200,
     ),
 }  # fmt: skip
 

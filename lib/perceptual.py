@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import aligned_features, checkpoints, large, results, seeing
 
@@ -32,7 +32,7 @@ class Distances:
     trained: tuple[tuple[str, str], ...]
     judge: str
     eps: float
-    n: int = 300
+    n: int = 500
     steps: int = 60
     seed: int = 0
 
@@ -66,6 +66,19 @@ def measure(settings: Distances) -> results.Outcome:
     draw = torch.Generator(x.device).manual_seed(settings.seed)
     length = (ends["standard"] - x).flatten(1).norm(dim=1)
     ends["noise"] = large.noise_as_long(x, length, draw)
+    return results.Outcome(
+        {"distances": compared(x, y, ends, inner), "n": len(y)},
+        data=part.describe(),
+    )
+
+
+def compared(
+    x: Tensor, y: Tensor, ends: dict[str, Tensor], inner: nn.Module
+) -> dict[str, Any]:
+    """The distances of the images ``ends`` from ``x``, as :func:`measure`.
+
+    One of ``ends`` is ``"standard"``; ``inner`` maps images to features.
+    """
     with torch.no_grad():
         own = inner(x)
         unit = typical(own, y)
@@ -86,9 +99,7 @@ def measure(settings: Distances) -> results.Outcome:
             way: results.mean_and_error(values - seen["standard"][way])
             for way, values in each.items()
         }
-    return results.Outcome(
-        {"distances": found, "n": len(y)}, data=part.describe()
-    )
+    return found
 
 
 def typical(features: Tensor, y: Tensor) -> Tensor:

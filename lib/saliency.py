@@ -56,6 +56,19 @@ def near_strokes(x: Tensor, threshold: float = 0.5) -> Tensor:
     return F.max_pool2d(ink, 3, stride=1, padding=1)[:, 0] > 0
 
 
+def sharpest(edge: Tensor, share: float = 0.1) -> Tensor:
+    """The ``share`` of pixels with the strongest edges (n, h, w): a mask.
+
+    At least one pixel of each image. Equals are taken in the order of
+    places.
+    """
+    flat = edge.flatten(1)
+    count = max(1, round(share * flat.shape[1]))
+    order = flat.sort(dim=1, descending=True, stable=True).indices
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    return mask.scatter_(1, order[:, :count], True).view_as(edge)
+
+
 def energy_inside(force: Tensor, mask: Tensor) -> Tensor:
     """Share of the squared strength (n, h, w) inside ``mask``: (n,).
 

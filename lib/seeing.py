@@ -144,6 +144,7 @@ def _measures(x: Tensor, grad: Tensor, digits: bool) -> dict[str, Tensor]:
     found = {
         "edges": own, "edges of another": other, "excess": own - other,
         "sparsity": saliency.sparsity(force),
+        "on edges": saliency.energy_inside(force, saliency.sharpest(edge)),
     }  # fmt: skip
     if digits:
         mask = saliency.near_strokes(x)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ._files import write_whole
+from ._memory import no_memory
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -38,6 +39,7 @@ def opened(path: Path) -> Iterator[dict[str, Any]]:
     Raises ``ValueError`` for a file that was altered or cut short, and where
     the caller does not find in it what it looks for (``KeyError``,
     ``TypeError``, ``RuntimeError``): another version of the code wrote it.
+    Where the memory ends, that error is left as it is.
     """
     digest, _, content = path.read_bytes().partition(b"\n")
     damaged = ValueError(
@@ -53,6 +55,8 @@ def opened(path: Path) -> Iterator[dict[str, Any]]:
     except (
         EOFError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError,
     ) as error:  # fmt: skip
+        if no_memory(error):
+            raise
         raise damaged from error
 
 

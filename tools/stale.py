@@ -52,6 +52,7 @@ EXPERIMENTS = {
     "sizes-cifar10-mistakes": "lib/sizes.py:pictures",
     "sizes-confusion": "lib/confusion.py:measure",
     "gradients/*": "lib/seeing.py:measure",
+    "large/controls-*": "lib/large_controls.py:measure",
     "large/distances-*": "lib/perceptual.py:measure",
     "large/masking-*": "lib/masking.py:measure",
     "large/*": "lib/large.py:measure",
