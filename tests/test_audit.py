@@ -289,6 +289,7 @@ def test_time_decides_how_a_point_is_audited(monkeypatch, everything):
     net = states["training-mnist/standard-seed0"]
     other = states["training-mnist/standard-seed1"]
     assert audit.way_of(net, 1e9)[0] == "again"
+    assert audit.way_of(net, 100.0)[0] == "begun"
     assert audit.way_of(net, 1.0)[0] == "loaded"
     assert audit.way_of(other, 1.0)[0] == "dearer than 1 s"
     assert audit.way_of(states[COST], 1e9)[0] == "timings"

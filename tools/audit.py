@@ -5,8 +5,9 @@
     python tools/audit.py --only 'toy-*' --vouch "One sentence that says why."
     python tools/audit.py --trusted                  # what nobody has seen
 
-A point is computed again from its recorded settings; a network that takes
-too long to train again is loaded and evaluated instead. What differs is told
+A point is computed again from its recorded settings. Where that takes too
+long, a training is begun again, up to the first row of its recorded history,
+or its network is loaded and evaluated. What differs is told
 in units of the recorded spread: the standard error of a count or a mean,
 and, for a network trained again, the deviation between seeds as well. The
 exit status is 1 where a number differs by more than its kind allows, and
@@ -38,12 +39,14 @@ from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
+from unittest.mock import patch
 
 import stale
 import torch
 
-from lib import checkpoints, data, evaluation, protocols, results
+from lib import checkpoints, data, evaluation, protocols, results, training
 
+WAYS = ("again", "begun", "loaded")
 SHARE = 0.1  # of the time that one point may take, unless --dearest says
 ATTACKED = 300  # images on which a loaded network is attacked again
 NOT_NUMBERS = {  # times, and what was picked to be looked at
@@ -76,6 +79,9 @@ KINDS = {
         4.0, None, "training amplifies rounding: as far as another seed"
     ),
     "curve": Kind(1.0, 0.1, "one run's curve: within a tenth"),
+    "begun": Kind(
+        1.0, 0.1, "first epochs trained again: the curve within a tenth"
+    ),
     "sampled": Kind(4.0, None, "the same network, attacked on fewer images"),
     "timing": Kind(0.0, None, "seconds of another day are not compared"),
 }
@@ -95,7 +101,7 @@ class Finding:
     """One point computed again: the largest difference, and where it is."""
 
     name: str
-    how: str  # "again" or "loaded"
+    how: str  # "again", "begun" or "loaded"
     kind: str
     worst: float
     where: str
@@ -223,9 +229,7 @@ def takes(run: Callable) -> Any:
 def again(state: stale.State, folder: Path) -> tuple[dict, dict, bool]:
     """Recorded values, the same computed now, and whether every bit is."""
     run, plain = function(state), state.content["settings"]
-    wanted = takes(run)
-    settings = rebuild(wanted, plain) if is_dataclass(wanted) else plain
-    record = results.measure(state.name, settings, run)
+    record = results.measure(state.name, _settings(run, plain), run)
     if record.settings != plain:
         raise ValueError(f"{state.name}: its settings mean something else now")
     known = results.load(state.name, folder)
@@ -237,6 +241,53 @@ def again(state: stale.State, folder: Path) -> tuple[dict, dict, bool]:
         for key, value in known.arrays.items()
     )
     return known.values, record.values, same
+
+
+def _settings(run: Callable, plain: dict[str, Any]) -> Any:
+    wanted = takes(run)
+    return rebuild(wanted, plain) if is_dataclass(wanted) else plain
+
+
+class _Enough(Exception):  # noqa: N818 (no error)
+    """The epoch that was wanted has been trained; holds its row."""
+
+
+def begun(state: stale.State) -> tuple[dict, dict]:
+    """The first recorded row of a training's history, and the same now.
+
+    The experiment runs as it is, and is left after that epoch.
+    """
+    old = state.content["values"]["history"][0]
+    epoch = training._epoch
+
+    def counted(*given: Any) -> dict[str, Any]:
+        row = epoch(*given)
+        if row["epoch"] == old["epoch"]:
+            raise _Enough(row)
+        return row
+
+    run = function(state)
+    with patch.object(training, "_epoch", counted):
+        try:
+            run(_settings(run, state.content["settings"]))
+        except _Enough as enough:
+            (new,) = enough.args
+            told = ("epoch", "loss", "accuracy", "eps")
+            return {k: old[k] for k in told}, {k: new[k] for k in told}
+    raise ValueError(f"{state.name}: trained without epoch {old['epoch']}")
+
+
+def _begins(state: stale.State) -> float:
+    """Seconds up to the first recorded row; infinite without a history."""
+    values = state.content["values"]
+    rows = values.get("history")
+    if not isinstance(rows, list) or kind_of(state.name) != "trained":
+        return math.inf
+    spent = values.get("training_cpu_seconds")
+    if spent is None:
+        # records of the first days have seconds by the clock only
+        spent = sum(row.get("cpu_seconds", row["seconds"]) for row in rows)
+    return spent * rows[0]["epoch"] / values.get("epochs", len(rows))
 
 
 def _bits(values: Any) -> Any:
@@ -289,6 +340,11 @@ def check(
         # numbers without a spread of their own may still be the same bits
         nothing = 0.0 if same else math.inf, "there is no number to compare"
         worst, where = max(pairs, default=nothing)
+    elif way == "begun":
+        kind = "begun"
+        old, new = begun(state)
+        same = old == new
+        worst, where = max(differences(old, new, KINDS[kind]))
     else:
         old, new, units = loaded(state, folder)
         same = old == new
@@ -309,7 +365,8 @@ def check(
 def way_of(state: stale.State, most: float) -> tuple[str, float]:
     """How to audit a point in ``most`` seconds, and what it may take.
 
-    The way is "again", "loaded", or words that say why it is left out.
+    The way is "again", "begun", "loaded", or words that say why it is left
+    out.
     """
     made = state.content["data"]
     if made and kind_of(state.name) != "timing" and not _here(made):
@@ -324,6 +381,8 @@ def way_with_data(state: stale.State, most: float) -> tuple[str, float]:
     cost = state.content["cost"]["cpu_seconds"]
     if cost <= most:
         return "again", cost
+    if _begins(state) <= most:
+        return "begun", _begins(state)
     recipe = state.content["settings"].get("recipe")
     if recipe and "attacks" in state.content["settings"]:
         trained = stale.EXPERIMENTS[state.family].endswith("train_and_attack")
@@ -373,20 +432,22 @@ def audit(
 ) -> tuple[list[Finding], dict[str, int]]:  # fmt: skip
     """Findings, and how many points were left out for which reason."""
     left, slow = 60 * minutes, 1.0
+    spent = promised = 0.0
     found: list[Finding] = []
     out: dict[str, int] = {}
     for state in in_turn(chosen, random.Random(seed)):
         way, cost = way_of(state, dearest / slow)
-        if way in ("again", "loaded") and cost * slow > left:
+        if way in WAYS and cost * slow > left:
             way = "no time left"
-        if way not in ("again", "loaded"):
+        if way not in WAYS:
             out[way] = out.get(way, 0) + 1
             continue
         spread = seed_spread(state.name, everything)
         one = check(state, way, spread, root / "results")
         left -= one.seconds
-        if cost > 2:
-            slow = max(slow, one.seconds / cost)  # a slower machine
+        if cost > 2:  # a slower machine, by all points together
+            spent, promised = spent + one.seconds, promised + cost
+            slow = max(1.0, spent / promised)
         found.append(one)
         print(_row(one), flush=True)
     return found, out
