@@ -248,7 +248,7 @@ def _settings(run: Callable, plain: dict[str, Any]) -> Any:
     return rebuild(wanted, plain) if is_dataclass(wanted) else plain
 
 
-class _Enough(Exception):  # noqa: N818 (no error)
+class _Enough(Exception):
     """The epoch that was wanted has been trained; holds its row."""
 
 
