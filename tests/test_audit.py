@@ -11,7 +11,7 @@ import pytest
 import stale
 from test_freshness import change, looked, rewrite
 
-from lib import data, results
+from lib import data, results, sizes, training
 from lib.experiments import Point
 from lib.recipes import Recipe
 
@@ -293,6 +293,57 @@ def test_time_decides_how_a_point_is_audited(monkeypatch, everything):
     assert audit.way_of(net, 1.0)[0] == "loaded"
     assert audit.way_of(other, 1.0)[0] == "dearer than 1 s"
     assert audit.way_of(states[COST], 1e9)[0] == "timings"
+
+
+@pytest.fixture
+def curve(monkeypatch, tmp_path, digits):
+    """A small training of the sweep, as a record's state."""
+    monkeypatch.setattr(results, "WORK", tmp_path)
+    few = digits.take(60, 20)
+    monkeypatch.setattr(data, "load", lambda *_args, **_settings: few)
+    point = sizes.SizePoint(
+        Recipe(eps=0.1, epochs=24, batch_size=5, steps=1), "mnist",
+        n_train=60, n_test=20, n_attacked=20, attacks=(),
+    )  # fmt: skip
+    record = results.measure(
+        "sizes-mnist/few", point, sizes.train_and_measure
+    )
+    content = {
+        "values": record.values, "settings": record.settings,
+        "environment": {"threads": 1}, "cost": {"cpu_seconds": 9e9},
+        "data": {},
+    }  # fmt: skip
+    return stale.State("sizes-mnist/few", "sizes-mnist/*", content, {}, "made")
+
+
+def test_a_training_is_begun_again_to_its_first_recorded_row(
+    curve, monkeypatch
+):
+    epochs, train = [], training._epoch
+
+    def counted(*given):
+        epochs.append(train(*given))
+        return epochs[-1]
+
+    monkeypatch.setattr(training, "_epoch", counted)
+    assert audit.way_of(curve, 60.0)[0] == "begun"
+    seen = audit.check(curve, "begun", 0.0, stale.ROOT / "results")
+    assert len(epochs) == 2, "24 epochs, every second of them recorded"
+    assert seen.same_bits and seen.agrees and seen.worst == 0
+    assert (seen.how, seen.kind) == ("begun", "begun")
+    assert training._epoch is counted, "left as it was"
+
+
+def test_a_training_that_begins_otherwise_is_noticed(curve, monkeypatch):
+    prepare = training.prepare
+    monkeypatch.setattr(
+        training, "prepare", lambda run, x: 1 - prepare(run, x)
+    )
+    seen = audit.check(curve, "begun", 0.0, stale.ROOT / "results")
+    assert not seen.same_bits and not seen.agrees and "loss" in seen.where
+    curve.content["values"]["history"][0]["epoch"] = 99
+    with pytest.raises(ValueError, match="without epoch 99"):
+        audit.check(curve, "begun", 0.0, stale.ROOT / "results")
 
 
 def test_a_loaded_network_still_answers_as_recorded(

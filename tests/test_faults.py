@@ -460,6 +460,21 @@ def test_out_of_memory_says_what_to_change(monkeypatch, tmp_path, run):
         results.load_or_run("big", {"n": 3}, run)
 
 
+def test_a_file_is_not_called_damaged_where_the_memory_ends(tmp_path):
+    """Whoever believes that deletes hours of training."""
+    file = tmp_path / "run.pt"
+    states.write(file, {"update": 1})
+    with pytest.raises(RuntimeError, match="enough memory|t allocate"):
+        with states.opened(file):
+            greedy({})
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        with states.opened(file):
+            on_a_gpu({})
+    with pytest.raises(ValueError, match="damaged"):
+        with states.opened(file):
+            raise RuntimeError("size mismatch for 0.weight")
+
+
 def test_another_error_of_a_run_is_left_as_it_is(monkeypatch):
     monkeypatch.setenv("BOOK_RUN", "smoke")
 

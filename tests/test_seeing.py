@@ -46,6 +46,20 @@ def test_strokes_are_ink_and_its_neighbours():
     assert int(mask.sum()) == 9 and bool(mask[2:5, 2:5].all())
 
 
+def test_the_sharpest_pixels_are_those_of_the_strongest_edges():
+    edge = torch.rand(3, 5, 8, generator=torch.Generator().manual_seed(0))
+    mask = saliency.sharpest(edge)
+    assert mask.shape == edge.shape and mask.dtype == torch.bool
+    assert mask.sum((1, 2)).tolist() == [4, 4, 4]
+    for force, inside in zip(edge, mask, strict=True):
+        assert force[inside].min() > force[~inside].max()
+    flat = torch.zeros(1, 3, 3)
+    assert saliency.sharpest(flat, 0.2).flatten().tolist() == (
+        [True, True] + [False] * 7
+    )
+    assert saliency.sharpest(flat, 0.01).sum() == 1, "at least one"
+
+
 def test_energy_inside_is_a_share_of_squares():
     force = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]], [[1e-25, 1e-25]]])
     mask = torch.tensor([[[True, False]]] * 3)
@@ -141,7 +155,7 @@ def test_every_gradient_is_measured_with_both_controls(outcome):
     for label, found in measures.items():
         assert set(found) == {
             "edges", "edges of another", "excess", "sparsity", "strokes",
-            "strokes, evenly",
+            "strokes, evenly", "on edges",
         }  # fmt: skip
         assert outcome.arrays[f"gradient-{label}"].shape == (8, 1, 28, 28)
     assert outcome.arrays["images"].dtype == torch.uint8
