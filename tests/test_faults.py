@@ -464,7 +464,7 @@ def test_a_file_is_not_called_damaged_where_the_memory_ends(tmp_path):
     """Whoever believes that deletes hours of training."""
     file = tmp_path / "run.pt"
     states.write(file, {"update": 1})
-    with pytest.raises(RuntimeError, match="enough memory|t allocate"):
+    with pytest.raises(RuntimeError, match=r"enough memory|t allocate"):
         with states.opened(file):
             greedy({})
     with pytest.raises(torch.cuda.OutOfMemoryError):
