@@ -77,19 +77,24 @@ def verdict_rows(
     records: Mapping[str, Record],
     noise: str,
     cell: Callable[[Mapping[str, Any]], str],
+    controls: Mapping[str, Record] | None = None,
 ) -> list[list[str]]:
     """What the judges say of each network's pictures, and of ``noise``.
 
     Data set, network, number of images, then for each of ``JUDGES`` a
-    ``cell`` of its verdict (``agreement`` or ``confidence``).
+    ``cell`` of its verdict (``agreement`` or ``confidence``). Records of
+    ``lib.large_controls`` add their rows to those of their data set.
     """
+    more = controls or {}
     return [
         [NAMES[name], noise if label == "noise" else TITLES[label],
          str(found["standard"]["total"]),
          *(cell(found[judge]) if judge in found else "–"
            for judge in JUDGES)]
         for name, record in records.items()
-        for label, found in record.values["verdicts"].items()
+        for each in (record, more.get(name))
+        if each is not None
+        for label, found in each.values["verdicts"].items()
     ]  # fmt: skip
 
 

@@ -39,14 +39,16 @@ def test_c22_asks_every_robust_network(give, gap, held):
 def test_c23_compares_each_judge_with_the_standard_network(
     give, robust, held
 ):
-    counts = dict(zip(("standard", "linf", "l2"), (50, *robust), strict=True))
+    counts = {"standard": 50, "smooth": 50, "linf": robust[0],
+              "l2": robust[1]}  # fmt: skip
     give(lambda name: {"verdicts": {
         label: {"robust": {"agrees": count, "total": 100}}
         for label, count in counts.items()
     }})  # fmt: skip
     ours, found, _ = seeing_ledger.judges_agree()
     assert found == held
-    assert ours.count(f"of {2 * len(LARGE)} pairs") == 2  # in each norm
+    # in each norm, and beside the smoothed control
+    assert ours.count(f"of {2 * len(LARGE)} pairs") == 3
     for share in robust:
         shown = ours.count(f"-trained {share} %")
         assert shown == len(LARGE) + len(LINF)
@@ -57,15 +59,16 @@ def test_c23_asks_in_both_norms(give):
         robust = 90 if name.endswith("-linf") else 10
         return {"verdicts": {
             label: {"robust": {"agrees": count, "total": 100}}
-            for label, count in zip(
-                ("standard", "linf", "l2"), (50, robust, robust), strict=True)
+            for label, count in (("standard", 50), ("linf", robust),
+                                 ("l2", robust), ("smooth", 1))
         }}  # fmt: skip
 
     give(values)
     ours, found, _ = seeing_ledger.judges_agree()
     n = 2 * len(LARGE)
-    first, second, note = ours.split(". ")
+    first, second, note, control = ours.split(". ")
     assert "MNIST" in note
+    assert control.endswith(f"smoothed gradients in {n} of {n} pairs")
     assert first.startswith("l2: ") and f"in 0 of {n} pairs" in first
     assert second.startswith("l∞: ") and f"in {n} of {n} pairs" in second
     assert found == "partly"
@@ -76,7 +79,7 @@ def test_c23_asks_in_both_norms(give):
 )
 def test_c23_says_where_few_images_were_moved(give, moved, words):
     counts = {"standard": (1, 100), "linf": (min(4, moved), moved),
-              "l2": (90, 100)}  # fmt: skip
+              "l2": (90, 100), "smooth": (1, 100)}  # fmt: skip
     give(lambda name: {"verdicts": {
         label: {"robust": {"agrees": agrees, "total": total}}
         for label, (agrees, total) in counts.items()
@@ -94,12 +97,13 @@ def test_c23_counts_the_standard_judge_without_listing_it(give):
 
     give(lambda name: {"verdicts": {
         "standard": seen(20), "linf": seen(90), "l2": seen(90),
-        "noise": seen(66),
+        "noise": seen(66), "smooth": seen(95),
     }})  # fmt: skip
     ours, found, _ = seeing_ledger.judges_agree()
     n = 2 * len(LARGE)
     assert found == "partly"
     assert ours.count(f"in {n} of {2 * n} pairs") == 2
+    assert f"smoothed gradients in 0 of {2 * n} pairs" in ours
     assert f"(standard judge 0 of {n}, robust judge {n} of {n})" in ours
     assert "77" not in ours and "66" not in ours
     assert ours.count("standard 20 %, ") == len(LARGE) + len(LINF)

@@ -71,6 +71,16 @@ def test_verdicts_say_how_often_and_how_surely():
     assert surely[0][3] == "0.90 ± 0.02"
     assert often[1][2:4] == surely[1][2:4] == ["0", "–"]
     assert often[2][1] == "noise, as long"
+    control = Record("c", {}, {"verdicts": {
+        "random": {"standard": verdict(1)},
+    }})  # fmt: skip
+    more = seeing_readings.verdict_rows(
+        found | {"cifar10": record}, "noise", seeing_readings.agreement,
+        {"mnist": control},
+    )  # fmt: skip
+    assert len(more) == 7
+    assert more[3][:4] == ["MNIST", "random weights", "100", "1 [0, 5]"]
+    assert more[4][0] == "CIFAR-10"
 
 
 def test_a_lead_is_over_the_standard_network():

@@ -34,7 +34,7 @@ NAME = "how-tested"
 WEEKLY = 15  # minutes of the audit in .github/workflows/weekly.yml
 LEAST_BRANCHES = 0.95
 # On what a record rests: made with this code, or vouched for and computed
-# again, loaded and measured again, or neither.
+# again, its training begun again, loaded and measured again, or none of them.
 PARTS = ("made", "again", "begun", "loaded", "on_trust", "stale")
 # Every fault that the book is meant to survive, and the tests that inject it.
 FAULTS = {
@@ -264,7 +264,8 @@ def audited(root: Path = ROOT) -> dict:
         if part == "vouched":
             part = known.get("how", "on_trust")
         row[part] += 1
-        row["same_bits"] += part == "again" and known["same_bits"]
+        bits = part in ("again", "begun") and known["same_bits"]
+        row["same_bits"] += bits
         never[audit.way_with_data(state, audit.SHARE * 60 * WEEKLY)[0]] += 1
     return {
         "records": len(states),
