@@ -7,6 +7,7 @@ As in ``lib.exercises``: each takes an answer and returns a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -117,7 +118,7 @@ def _betrays(curve: Mapping[float, float], room: float) -> str | None:
     radii = sorted(curve)
     if any(
         curve[far] > curve[near] + 1
-        for near, far in zip(radii, radii[1:], strict=False)
+        for near, far in pairwise(radii)
     ):
         return (
             "A larger ball holds the smaller one, and yet the attack finds "
@@ -287,7 +288,7 @@ def perfect_order(
         )
     if not any(
         after < before - 0.01
-        for before, after in zip(restless, restless[1:], strict=False)
+        for before, after in pairwise(restless)
     ):
         return Verdict(
             False,

@@ -1,5 +1,4 @@
-"""The quizzes of the chapters on what robust networks see, and the checks
-of the first, on gradients.
+"""The quizzes on what robust networks see; the checks on gradients.
 
 As in ``lib.exercises``: each check takes an answer and returns a
 ``page.Verdict``; an answer of ``None`` counts as not given yet.
