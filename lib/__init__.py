@@ -48,7 +48,7 @@ One module, one subject; import what you need, importing does no work:
 - ``explorer``    the same for pictures, computed beforehand (``closer``:
   of our records); ``quiz``: a quiz that scores itself
 - ``exercises``   checks of the exercises (``toy_``, ``cost_``, ``size_``,
-  ``seeing_``, ``aligned_exercises`` too)
+  ``seeing_``, ``large_``, ``aligned_exercises`` too)
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The quizzes and the checks of the chapters on what robust networks see.
+"""The quizzes on what robust networks see; the checks on gradients.
 
 As in ``lib.exercises``: each check takes an answer and returns a
 ``page.Verdict``; an answer of ``None`` counts as not given yet.
@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from . import checkpoints, evaluation, large, plots, saliency
-from .evaluation import Accuracy
+from . import plots, saliency
 from .large import Large
 from .page import Html, Verdict
 from .quiz import Question, order
@@ -179,96 +178,170 @@ def excess(
     )  # fmt: skip
 
 
-def beyond_chance(answer: str | None, record: Record) -> Verdict:
-    """Exercise: does the robust judge agree more with the l2 network?
+def hoyer(answer: Callable[[Tensor], float | None]) -> Verdict:
+    """Exercise: the sparsity of one gradient (h, w), by Hoyer's measure."""
+    draw = torch.Generator().manual_seed(0)
+    single = torch.zeros(5, 5)
+    single[2, 3] = -4.0
+    for grad, what in (
+        (torch.randn(6, 7, generator=draw), "42 normal draws"),
+        (torch.full((4, 5), -0.3), "the same number in all of 20 pixels"),
+        (single, "a single pixel of 25"),
+    ):
+        given = answer(grad.clone())
+        if given is None:
+            return _OPEN
+        given = float(given)
+        right = float(saliency.sparsity(grad.abs()[None])[0])
+        if not abs(given - right) <= 1e-4:
+            return Verdict(
+                False,
+                f"For {what} it is {right:.4f}, not {given:.4f}."
+                + _not_hoyer(given, grad),
+            )
+    return Verdict(True, "0 where all pixels count alike, 1 for a single one.")
 
-    ``record`` is one of ``large.measure``; the answer is "yes" or "no", by
-    whether the 95 % intervals of the two shares are apart.
-    """
-    if answer is None:
-        return _OPEN
-    if answer not in ("yes", "no"):
-        return Verdict(False, 'The answer is "yes" or "no".')
-    spans = {}
-    for label in ("standard", "l2"):
-        found = record.values["verdicts"][label]["robust"]
-        spans[label] = Accuracy(found["agrees"], found["total"])
-    (_, low), (high, _) = sorted(span.interval for span in spans.values())
-    apart = low < high
-    told = "; ".join(
-        f"{plots.LABELS[label]}: {span}" for label, span in spans.items()
-    )
-    return Verdict(
-        (answer == "yes") == apart,
-        f"{told}. The intervals {'are apart' if apart else 'overlap'}.",
-    )
+
+def _not_hoyer(given: float, grad: Tensor) -> str:
+    """What was probably computed instead of the sparsity of ``grad``."""
+    flat = grad.flatten().double()
+    d, one, two = len(flat), float(flat.abs().sum()), float(flat.norm())
+    root = d**0.5
+    mistakes = {
+        "The 1-norm adds sizes: take absolute values first.": (
+            root - float(flat.sum()) / two
+        ) / (root - 1),
+        "The 2-norm is the *root* of the sum of squares.": (
+            root - one / two**2
+        ) / (root - 1),
+        "The 1-norm is a sum, not a mean.": (root - one / d / two)
+        / (root - 1),
+        "Take the root of d, above and below.": (d - one / two) / (d - 1),
+        "Divide by the root of d, minus 1: then a single pixel has 1.": (
+            root - one / two
+        ),
+        "The other way round: 0 where all pixels count alike.": 1
+        - (root - one / two) / (root - 1),
+        "The 1-norm stands above the 2-norm.": (root - two / one)
+        / (root - 1),
+    }
+    for hint, value in mistakes.items():
+        if abs(given - value) < 1e-4:
+            return " " + hint
+    return ""
 
 
-def towards(
-    answer: Callable[..., Tensor | None],
-    settings: Large,
-    x: Tensor,
-    y: Tensor,
-    wanted: int = 3,
+def noisy_copies(
+    answer: Callable[
+        [Callable[[Tensor], Tensor], Tensor, float, int], Tensor | None
+    ],
 ) -> Verdict:
-    """Exercise: drive digits to the class ``wanted`` of the l2 network."""
-    net, _ = checkpoints.load(dict(settings.trained)["l2"], device=x.device)
-    given = answer(net, x, y)
-    if given is None:
-        return _OPEN
-    far = float((given - x).flatten(1).norm(dim=1).max())
-    if far > settings.eps + 1e-3:
-        return Verdict(
-            False, f"One picture moved by {far:.2f}, more than {settings.eps}."
-        )
-    if float(given.min()) < 0 or float(given.max()) > 1:
-        return Verdict(False, "Some pixels have left [0, 1]; clamp them.")
-    hits = int((evaluation.predict(net, given).argmax(1) == wanted).sum())
-    away = large.ascend(net, x, y, settings.eps, 20)
-    free = int((evaluation.predict(net, away).argmax(1) == wanted).sum())
-    if hits <= max(free, len(x) // 2):
-        return Verdict(
-            False,
-            f"The network calls {hits} of {len(x)} pictures a {wanted}; "
-            f"without a target it is {free}. Is `target` {wanted} in every "
-            "row, and were there enough steps?",
-        )
+    """Exercise: SmoothGrad, on a bowl and on ripples.
+
+    ``answer(gradient, x, sigma, samples)`` returns the mean of
+    ``gradient``, which takes one copy (d,) or many (m, d), over noisy
+    copies of ``x`` (d,). Where it was asked is noted, so that the right
+    answer is known for the very noise that was drawn.
+    """
+    sigma, samples, waves = 0.1, 500, 20.0
+    x = torch.linspace(0, 1, 30)
+    left = []
+    for gradient in (
+        lambda z: z - 0.3,  # of half the squared distance to 0.3
+        lambda z: torch.cos(waves * z),  # of ripples, sin(20 z) / 20
+    ):
+        asked: list[Tensor] = []
+
+        def noted(z: Tensor, gradient: Callable[[Tensor], Tensor] = gradient,
+                  asked: list[Tensor] = asked) -> Tensor:  # fmt: skip
+            asked.append(z.detach().clone().reshape(-1, len(x)))
+            return gradient(z)
+
+        # a draw without a generator does not move the reader's own
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            given = answer(noted, x.clone(), sigma, samples)
+        if given is None:
+            return _OPEN
+        if given.shape != x.shape:
+            return Verdict(
+                False,
+                f"The answer has shape {tuple(given.shape)}, the image "
+                f"{tuple(x.shape)}: the mean is over copies, not over pixels.",
+            )
+        points = torch.cat(asked) if asked else x[None]
+        hint = _not_noise(points - x, sigma, samples)
+        if hint is None:
+            hint = _not_mean(given, gradient(points))
+        if hint is not None:
+            return Verdict(False, hint)
+        clear = gradient(x)
+        left.append(float((given * clear).sum() / clear.square().sum()))
     return Verdict(
         True,
-        f"{hits} of {len(x)} pictures are called a {wanted}. Show them with "
-        "page.images: are they?",
+        f"Of the bowl's gradient {left[0]:.0%} remains, of the ripples' "
+        f"{left[1]:.0%}: what swings within the width of the noise is "
+        "averaged away.",
     )
 
 
-def flip(answer: Callable[[list[float]], float | None]) -> Verdict:
-    """Exercise: where a share first exceeds one half, linear in between."""
-    cases = (
-        ([0.0, 1.0], 0.5),
-        ([0.1, 0.2, 0.8], 0.75),
-        ([0.6, 0.9], 0.0),
-        ([0.0, 0.7, 0.2, 0.9], 5 / 21),
-        ([0.1, 0.5, 0.5], None),
-    )
-    for shares, right in cases:
-        given = answer(list(shares))
-        if given is NotImplemented:
-            return _OPEN
-        if given is None or right is None:
-            wrong = given is not right
-        else:
-            wrong = abs(given - right) > 1e-6
-        if wrong:
-            said = "None" if right is None else f"{right:.4f}"
-            return Verdict(False, f"For {shares}: {said}, not {given}.")
-    return Verdict(True, "Also where the share falls back again.")
+def _not_noise(noise: Tensor, sigma: float, samples: int) -> str | None:
+    """What is wrong with the noise (m, d) of the copies; None if nothing."""
+    if not len(noise.unique(dim=0)) > 1:
+        size = float(noise[0].square().mean().sqrt())
+        if size == 0:
+            return (
+                "The gradient was asked for at the image itself only. The "
+                "noise belongs to the image, before the gradient is taken."
+            )
+        if size < sigma / 4:
+            return "Average the gradients, not the copies."
+        return "All copies carry the same noise: draw anew for each."
+    if len(noise) != samples:
+        return (
+            f"The gradient was asked for at {len(noise)} points; samples is "
+            f"{samples}."
+        )
+    if float(noise.std(dim=1).max()) < sigma / 100:
+        return (
+            "All pixels of a copy move together. Each needs noise of its "
+            "own: `torch.randn_like(x)`."
+        )
+    if abs(float(noise.mean())) > 0.1 * sigma:
+        return (
+            f"The noise is {float(noise.mean()):.3f} on average and should "
+            "be 0: `torch.randn`, not `torch.rand`."
+        )
+    spread = float(noise.std())
+    if abs(spread / sigma - 1) > 0.05:
+        hint = (
+            " That is sigma squared." if abs(spread / sigma**2 - 1) < 0.05
+            else ""
+        )  # fmt: skip
+        return (
+            f"The noise has a deviation of {spread:.3f}, not sigma = "
+            f"{sigma:g}.{hint} (And nothing is cut to [0, 1] here.)"
+        )
+    return None
 
 
-def linear_line(answer: str | None) -> Verdict:
-    """Exercise: can a linear judge's share fall on a line that rises?"""
-    if answer is None:
-        return _OPEN
-    if answer == "no":
-        return Verdict(True, "A linear score moves one way along a line.")
-    return Verdict(
-        False, "Write the score at x_t as a function of t: what shape is it?"
+def _not_mean(given: Tensor, found: Tensor) -> str | None:
+    """What ``given`` (d,) is, if not the mean of ``found`` (m, d)."""
+    mean = found.mean(dim=0)
+    if torch.allclose(given, mean, atol=1e-4):
+        return None
+    mistakes = {
+        "Divide the sum by the number of copies.": found.sum(dim=0),
+        "The signs count: average the gradients, not their sizes.": (
+            found.abs().mean(dim=0)
+        ),
+        "That is the gradient at the last copy alone.": found[-1],
+    }
+    for hint, value in mistakes.items():
+        if torch.allclose(given, value, atol=1e-3):
+            return hint
+    far = float((given - mean).abs().max())
+    return (
+        "The copies are right, but yours is not the mean of their "
+        f"gradients: it is off by up to {far:.3f}."
     )

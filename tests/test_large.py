@@ -14,11 +14,11 @@ from lib import (
     data,
     explorer,
     large,
+    large_exercises,
     models,
     norms,
     paper,
     results,
-    seeing_exercises,
     seeing_plots,
 )
 from lib.large import Large
@@ -513,7 +513,7 @@ def test_agreement_exercise(counts, answer, passed):
         for label, count in zip(("standard", "l2"), counts, strict=True)
     }
     record = Record("r", {}, {"verdicts": verdicts})
-    assert seeing_exercises.beyond_chance(answer, record).passed is passed
+    assert large_exercises.beyond_chance(answer, record).passed is passed
 
 
 def test_target_exercise(outcome):
@@ -538,7 +538,7 @@ def test_target_exercise(outcome):
         "still": (lambda net, x, y: x, False, "without a target"),
     }
     for name, (answer, passed, hint) in answers.items():
-        verdict = seeing_exercises.towards(answer, settings, x, y)
+        verdict = large_exercises.towards(answer, settings, x, y)
         assert verdict.passed is passed, (name, verdict.message)
         assert hint in verdict.message, name
 
@@ -563,10 +563,10 @@ def by_hand(shares):
     ],
 )
 def test_flip_exercise(answer, passed):
-    assert seeing_exercises.flip(answer).passed is passed
+    assert large_exercises.flip(answer).passed is passed
 
 
 def test_linear_line_exercise():
-    assert seeing_exercises.linear_line("no").passed
-    assert seeing_exercises.linear_line("yes").passed is False
-    assert seeing_exercises.linear_line(None).passed is None
+    assert large_exercises.linear_line("no").passed
+    assert large_exercises.linear_line("yes").passed is False
+    assert large_exercises.linear_line(None).passed is None
