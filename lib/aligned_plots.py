@@ -32,7 +32,7 @@ LABELS = (
 )
 STYLE = {
     "linf": "linf", "l2": "l2", **dict.fromkeys(NOISES, "random"),
-    "noise 0.25, smoothed": "half", "standard, noise 0.25": "standard",
+    "noise 0.25, smoothed": "random", "standard, noise 0.25": "standard",
 }  # fmt: skip
 
 

@@ -1,8 +1,10 @@
-"""The figures' common style: one colour and one marker for each model.
+"""The figures' common style: one colour and one marker for each family.
 
-Colours are from the set of Okabe & Ito (2008), which survives the common
-kinds of colour blindness and reads on white and on dark pages; a marker or
-line style always goes with the colour.
+The colours of models are from the set of Okabe & Ito (2008), which survives
+the common kinds of colour blindness and reads on white and on dark pages.
+Cheap trainings and the rules of the toy have colours of their own, chosen to
+differ from those and, for colour-blind eyes too, from what they are drawn
+with. A marker or line style always goes with the colour.
 """
 
 from __future__ import annotations
@@ -31,10 +33,24 @@ COLORS = {
     "random": "#56B4E9",
     "paper": "#8C8C8C",
     "bound": "#E69F00",
+    # other ways to train or to augment
+    "fgsm": "#6B7FF2",
+    "free": "#7F875D",
+    "trades": "#935B2D",
+    "shift": "#B0484E",
+    # the rules of the toy
+    "average": "#8A4FD0",
+    "x1": "#0F8290",
+    "bayes": "#D81B72",
+    "frontier": "#8A6D00",
+    "linear": "#C766D9",
+    "tables": "#6E7FA8",
 }
 MARKERS = {
     "standard": "o", "linf": "s", "l2": "^", "half": "D", "random": "v",
-    "paper": "x", "bound": "",
+    "paper": "x", "bound": "", "fgsm": "P", "free": "*", "trades": "p",
+    "shift": "h", "average": "<", "x1": ">", "bayes": "d", "frontier": "8",
+    "linear": "X", "tables": ".",
 }  # fmt: skip
 LABELS = {
     "standard": "standard",
@@ -44,6 +60,16 @@ LABELS = {
     "random": "random in ball",
     "paper": "paper",
     "bound": "bound",
+    "fgsm": "FGSM",
+    "free": "free",
+    "trades": "TRADES",
+    "shift": "small shifts",
+    "average": "average of weak features",
+    "x1": "x1 alone",
+    "bayes": "Bayes classifier",
+    "frontier": "exact frontier",
+    "linear": "linear rule",
+    "tables": "tables",
 }
 WIDE = 6.1  # inches: the widest that a phone shows whole (page.LEAST)
 NORM_NAMES = {"linf": "l∞", "l2": "l2"}

@@ -199,8 +199,8 @@ def rivals(grid: SizeGrid) -> Figure:
     """The gains of all ways to augment, at the sizes where they compete."""
     sweep = grid.sweep
     ways = {
-        "shift": ("half", "D"), "random": ("random", "v"),
-        "fgsm": ("bound", "o"),
+        "shift": ("shift", "h"), "random": ("random", "v"),
+        "fgsm": ("fgsm", "P"),
     }
     fig, panels = plots.axes(len(sweep.rival), width=plots.WIDE, share_y=True)
     for panel, ball in zip(panels, sweep.rival, strict=True):

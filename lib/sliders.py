@@ -93,10 +93,10 @@ FIGURES: dict[str, Figure] = {
             _TAU,
         ),
         curves=(
-            ("plus_before", "blue pale", "y = +1, before"),
-            ("minus_before", "red pale", "y = −1, before"),
-            ("plus_after", "blue", "y = +1, attacked"),
-            ("minus_after", "red", "y = −1, attacked"),
+            ("plus_before", "plus pale", "y = +1, before"),
+            ("minus_before", "minus pale", "y = −1, before"),
+            ("plus_after", "plus", "y = +1, attacked"),
+            ("minus_after", "minus", "y = −1, attacked"),
             (
                 "gate_up",
                 "thin dash",
@@ -124,16 +124,16 @@ FIGURES: dict[str, Figure] = {
         y=("robust accuracy at ε = 2η", "hundred", 4),
         controls=(_P, _M, _d(2.1, 5, 3), _TAU),
         curves=(
-            ("bound", "red pale", "bound of Theorem 2.1"),
-            ("linear", "violet dots", "linear rules τ·x1 + z"),
-            ("wasteful", "blue thin", "gate, τ below Bayes"),
-            ("frontier", "blue", "exact frontier"),
+            ("bound", "bound pale", "bound of Theorem 2.1"),
+            ("linear", "linear dots", "linear rules τ·x1 + z"),
+            ("wasteful", "frontier thin", "gate, τ below Bayes"),
+            ("frontier", "frontier", "exact frontier"),
         ),
         marks=(
-            ("x1", "green square", "x1 alone"),
-            ("bayes", "red diamond", "Bayes classifier"),
-            ("line", "violet square", "linear rule at τ"),
-            ("gate", "blue circle", "gate at τ"),
+            ("x1", "x1 square", "x1 alone"),
+            ("bayes", "bayes diamond", "Bayes classifier"),
+            ("line", "linear square", "linear rule at τ"),
+            ("gate", "frontier circle", "gate at τ"),
         ),
         sentence="With d = {d:whole}: η = {eta:fine}, ε = {eps:fine}. At "
         "τ = {tau:number} standard accuracy is {standard:percent}. Robust "
@@ -160,12 +160,12 @@ FIGURES: dict[str, Figure] = {
             _TAU,
         ),
         curves=(
-            ("price", "green dash", "standard accuracy of the best rule"),
-            ("chosen", "violet dots", "gate with your τ, attacked"),
-            ("best", "blue", "R*(ε), best robust accuracy"),
+            ("price", "frontier dash", "standard accuracy of the best rule"),
+            ("chosen", "dots", "gate with your τ, attacked"),
+            ("best", "frontier", "R*(ε), best robust accuracy"),
             ("now", "thin dash", "your ε"),
         ),
-        marks=(("best_now", "blue circle", ""),),
+        marks=(("best_now", "frontier circle", ""),),
         sentence="With d = {d:whole}: η = {eta:fine}, so ε = {eps:number} "
         "is {times:number} η. No classifier has robust accuracy above "
         "{best:percent}; the rule that reaches it has standard accuracy "

@@ -15,17 +15,9 @@ from matplotlib.figure import Figure
 from . import plots
 from .page import INK
 
-# The non-robust rule has the colour of standard models, the robust one that
-# of l-infinity-trained models, as in the rest of the book.
-COLORS = {
-    "average": plots.COLORS["standard"],
-    "x1": plots.COLORS["linf"],
-    "bayes": plots.COLORS["half"],
-    "frontier": plots.COLORS["l2"],
-    "linear": plots.COLORS["random"],
-    "bound": plots.COLORS["bound"],
-    "ink": INK,
-}
+# The toy's rules have their own colours in the book; "standard" and "linf"
+# are for networks and rules that were trained so.
+COLORS = {**plots.COLORS, "ink": INK}
 
 
 @dataclass(frozen=True)
@@ -135,8 +127,8 @@ def cloud(
     """Classifiers as points in the plane of the two accuracies."""
     _, (ax,) = plots.axes(height=4.2)
     looks = {
-        "tables": ("bayes", "o", 7, 0.6), "linear": ("average", "o", 7, 0.6),
-        "networks": ("x1", "s", 34, 1.0),
+        "tables": ("tables", "o", 7, 0.6), "linear": ("linear", "o", 7, 0.6),
+        "networks": ("ink", "s", 34, 1.0),
     }  # fmt: skip
     with plots.styled():
         for kind, (color, marker, size, alpha) in looks.items():

@@ -3,15 +3,19 @@
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from itertools import combinations
+from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 from matplotlib import rcParams
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from lib import norms, page, plots
 
+ROOT = Path(__file__).parent.parent
 WORDS = {"alt": "A line that rises from 1 to 3.", "caption": "It rises."}
 
 
@@ -388,7 +392,59 @@ def test_a_verdict_says_in_words_whether_it_passed():
 
 # --- plots ----------------------------------------------------------------
 
-NAMES = ("standard", "linf", "l2", "half", "random", "paper", "bound")
+NAMES = (
+    "standard", "linf", "l2", "half", "random", "paper", "bound",
+    "fgsm", "free", "trades", "shift",
+    "average", "x1", "bayes", "frontier", "linear", "tables",
+)  # fmt: skip
+FIXED = 7  # the first names; the others must stand out from these too
+TOGETHER = (  # drawn in one figure
+    ("standard", "fgsm", "free", "trades", "linf", "bound"),
+    ("shift", "random", "fgsm", "linf"),
+    ("shift", "random", "fgsm", "l2"),
+    ("average", "x1", "bayes", "frontier", "linear", "bound"),
+    ("tables", "linear", "bound", "frontier"),
+)
+# what an eye without its red, or without its green, cones takes linear RGB
+# for (Machado, Oliveira and Fernandes, 2009)
+BLIND = (
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+     [-0.003882, -0.048116, 1.051998]],
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+     [-0.011820, 0.042940, 0.968881]],
+)  # fmt: skip
+
+
+def light(color):
+    """Linear RGB of a colour, from 0 to 1."""
+    shares = torch.tensor(to_rgb(color), dtype=torch.double)
+    return torch.where(
+        shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4
+    )
+
+
+def luminance(color):
+    weights = torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.double)
+    return float(light(color) @ weights)
+
+
+def apart(one, other, eye=None):
+    """The distance of two colours in CIELAB, for a normal eye by default."""
+    eye = torch.eye(3) if eye is None else torch.tensor(eye)
+    to_xyz = torch.tensor(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722],
+         [0.0193, 0.1192, 0.9505]]
+    ).double()  # fmt: skip
+    white = to_xyz.sum(dim=1)
+
+    def lab(color):
+        xyz = to_xyz @ (eye.double() @ light(color)).clamp(0, 1) / white
+        x, y, z = torch.where(
+            xyz > 0.008856, xyz ** (1 / 3), 7.787 * xyz + 16 / 116
+        )
+        return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+    return float((lab(one) - lab(other)).norm())
 
 
 def test_every_model_has_a_colour_a_marker_and_a_name_of_its_own():
@@ -397,6 +453,41 @@ def test_every_model_has_a_colour_a_marker_and_a_name_of_its_own():
         assert set(table) == set(NAMES)
         assert len(set(table.values())) == len(NAMES)
     assert page.INK not in plots.COLORS.values()
+
+
+def test_no_family_borrows_the_colour_of_another():
+    for one, other in combinations(NAMES, 2):
+        if other in NAMES[FIXED:]:
+            gap = apart(plots.COLORS[one], plots.COLORS[other])
+            assert gap > 18, f"{one} and {other}: {gap:.0f}"
+
+
+@pytest.mark.parametrize("eye", BLIND, ids=["no red", "no green"])
+@pytest.mark.parametrize("drawn", TOGETHER, ids="-".join)
+def test_what_is_drawn_together_differs_for_colour_blind_eyes(drawn, eye):
+    for one, other in combinations(drawn, 2):
+        gap = apart(plots.COLORS[one], plots.COLORS[other], eye)
+        assert gap > 12, f"{one} and {other}: {gap:.0f}"
+
+
+@pytest.mark.parametrize("name", NAMES[FIXED:])
+def test_a_new_colour_reads_in_both_themes(name):
+    seen = luminance(plots.COLORS[name])
+    assert 1.05 / (seen + 0.05) > 3, "too pale for a white page"
+    assert (seen + 0.05) / (luminance("#14181e") + 0.05) > 3, "too dark"
+
+
+def test_the_sliders_and_the_figures_share_their_colours():
+    style = (ROOT / "lib" / "sliders.css").read_text(encoding="utf-8")
+    found = re.findall(r"\.(\w+) \{[^}]*(?:stroke|fill): (#\w{6})", style)
+    names = {name for name, _ in found}
+    assert names - set(NAMES) == {"plus", "minus"}  # the signs of y
+    for name, color in found:
+        others = (plots.COLORS[each] for each in NAMES[:3])
+        if name in plots.COLORS:
+            assert color.upper() == plots.COLORS[name]
+        else:
+            assert min(apart(color, other) for other in others) > 18
 
 
 def test_curves_are_drawn_in_per_cent_with_bands_and_names():
