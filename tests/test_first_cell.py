@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def test_every_chapter_has_the_same_first_cell():
 
 def test_it_is_short_and_installs_nothing():
     text = FIRST_CELL.read_text("utf-8")
-    assert len(text.splitlines()) <= 25
+    assert len(text.splitlines()) <= 26
     assert "pip" not in text
 
 
@@ -144,6 +145,23 @@ def test_it_clones_in_an_empty_folder_and_can_run_twice(tmp_path, repository):
     # again, with an address that no longer answers: the clone is reused
     again = _run_cell(tmp_path, BOOK_REPO="file:///nowhere")
     assert again.returncode == 0, again.stderr
+
+
+def test_a_server_that_goes_silent_is_given_up(tmp_path):
+    """git would wait for ever; here a second stands for the half minute."""
+    cell, wait = FIRST_CELL.read_text("utf-8"), "lowSpeedTime=30"
+    assert cell.count(wait) == 1
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        done = subprocess.run(
+            [sys.executable, "-c", cell.replace(wait, "lowSpeedTime=1")],
+            capture_output=True, text=True, cwd=tmp_path, timeout=60,
+            env=_environment(
+                BOOK_REPO=f"http://127.0.0.1:{silent.getsockname()[1]}/book",
+                no_proxy="127.0.0.1",
+            ),
+        )  # fmt: skip
+    assert done.returncode != 0
+    assert "check the network" in done.stderr
 
 
 def test_it_can_run_twice_in_one_session():

@@ -46,6 +46,7 @@ FAULTS = {
         "test_data.py::test_a_source_that_does_not_answer_is_given_up",
         "test_data.py::"
         "test_a_source_that_sends_a_byte_now_and_then_is_given_up",
+        "test_first_cell.py::test_a_server_that_goes_silent_is_given_up",
     ),
     "truncated or tampered download": (
         "test_data.py::test_a_bad_answer_is_refused_and_nothing_is_left",

@@ -7,7 +7,8 @@ for root in (here, *here.parents, here / "robustness-book"):
     if all((root / mark).is_file() for mark in marks):
         break
 else:
-    clone = ["git", "clone", "-q", "--depth", "1", REPO, str(root)]
+    git = "git -c http.lowSpeedLimit=99 -c http.lowSpeedTime=30".split()
+    clone = [*git, "clone", "-q", "--depth", "1", REPO, str(root)]
     if "OWNER/REPO" in REPO or subprocess.run(clone).returncode:
         raise RuntimeError(
             f"No book code in {here} or at {REPO}. Set the variable "
