@@ -62,8 +62,9 @@ def per_pixel(
             )  # fmt: skip
             return Verdict(
                 False,
-                f"{plots.NORM_NAMES[norm]} {eps:g} at {side} by {side} pixels is "
-                f"{right:.4g} at {other} by {other}, not {given:.4g}.{hint}",
+                f"{plots.NORM_NAMES[norm]} {eps:g} at {side} by {side} pixels "
+                f"is {right:.4g} at {other} by {other}, not {given:.4g}."
+                + hint,
             )
     return Verdict(
         True,
@@ -102,9 +103,9 @@ def masked(
                 "network may well stand there. What the curve would do "
                 "farther out is not known."
                 if last < room
-                else f"{name} falls all the way, to {curve[last]:g} % at radius "
-                f"{last:g}. To fall early is not to be robust, to fall late "
-                "is to be; neither hides a gradient.",
+                else f"{name} falls all the way, to {curve[last]:g} % at "
+                f"radius {last:g}. To fall early is not to be robust, to fall "
+                "late is to be; neither hides a gradient.",
             )
     for name, proof in proofs.items():
         if name not in named and proof is not None:
