@@ -54,7 +54,7 @@ def judges_agree() -> Finding:
     attacked in the ball of its training (MNIST, l-infinity) is asked as the
     others are.
     """
-    told, all_above = [], _Tally()
+    told, listed, all_above = [], [], _Tally()
     for norm, plans in (("l2", LARGE), ("linf", LINF)):
         shares, above = [], _Tally()
         for name, plan in plans.items():
@@ -69,10 +69,12 @@ def judges_agree() -> Finding:
         told.append(
             f"{NORM_NAMES[norm]}: agreement above the standard network's in "
             f"{above} pairs of judge and robust network "
-            f"({above.by_judge()}); {JUDGES['robust']}: " + "; ".join(shares)
+            f"({above.by_judge()})"
         )
-    told.append("The l∞ radius of MNIST is that of training")
-    return ". ".join(told), all_above.held, "large-perturbations"
+        listed.append(f"{NORM_NAMES[norm]}: " + "; ".join(shares))
+    ours = f"{'; '.join(told)}\n{JUDGES['robust']}, {'. '.join(listed)}. "
+    ours += "The l∞ radius of MNIST is that of training"
+    return ours, all_above.held, "large-perturbations"
 
 
 def _agreements(
@@ -194,7 +196,7 @@ def lines_are_smooth() -> Finding:
     ours = (
         f"nine in ten without a step back in {smooth} pairs of judge and "
         f"robust network ({smooth.by_judge()}); more often than on the "
-        f"standard network's lines in {smoother}; without a step back, of "
+        f"standard network's lines in {smoother}\nwithout a step back, of "
         "those that arrive: " + "; ".join(told)
     )
     found = {smooth.held, smoother.held}
