@@ -54,9 +54,9 @@ def both(*halves: str) -> str:
     """The words on two data sets, what matters first where any says it."""
     if not any("\n" in half for half in halves):
         return ". ".join(halves)
-    briefs, rests = zip(*(half.split("\n") for half in halves if "\n" in half))
-    plain = [half for half in halves if "\n" not in half]
-    return "; ".join([*briefs, *plain]) + "\n" + ". ".join(rests)
+    split = [half.partition("\n") for half in halves]
+    rests = [rest for _, _, rest in split if rest]
+    return "; ".join(brief for brief, _, _ in split) + "\n" + ". ".join(rests)
 
 
 def _grid(dataset: str) -> SizeGrid:
