@@ -69,11 +69,16 @@ def together(records: Mapping[str, Record]) -> Figure:
                     fontsize=11, textcoords="offset points", ha=side,
                 )  # fmt: skip
             panel.set_xlim(-65, 175)  # room for words
-            panel.set_xticks([0, 50, 100])
+            panel.set_xticks([0, 100])
             panel.margins(y=0.15)
             panel.set_title(NAMES[name])
-            panel.set_xlabel(f"robust, l2 {ball['eps']:.3g}, %")
+            panel.set_xlabel(f"radius {ball['eps']:.3g}")
     panels[0].set_ylabel("own minus another's edges")
+    with plots.styled():
+        fig.supxlabel(
+            "accuracy under an l2 attack of this radius, per cent",
+            fontsize="medium",
+        )
     return fig
 
 

@@ -160,7 +160,7 @@ BEFORE = {
             ("It has raised it.", "It has halved it."),
             "On MNIST the drop is small and beyond the noise at the largest "
             "radii.",
-            "training: What was shown, and what was not",
+            "training: What to remember",
         ),
     ),
     "photographs": (

@@ -8,6 +8,7 @@ returns what was measured and a verdict; a line without a judge is open.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,7 @@ def on_both(mnist: Held, cifar10: Held = None) -> str:
 class Judgement:
     """What was measured for a claim, the verdict, and the chapter.
 
+    Where ``ours`` has two lines, the first says what matters.
     ``chapter`` is the name of a page below ``book/``; empty where open.
     ``photographs`` is a second one, where CIFAR-10 has a chapter of its own.
     """
@@ -105,6 +107,7 @@ def _standard_drop() -> Judgement:
     """
     grid = _grid()
     told, fell = [], []
+    size = called(("linf", 0.3), "mnist")
     for norm in ("linf", "l2"):
         radii = [e for other, e in grid.balls if other == norm]
         gap = _drop(grid, norm, radii[-1])
@@ -120,7 +123,11 @@ def _standard_drop() -> Judgement:
         for how, gap in drops.items()
         if not 0.01 <= -gap.value <= 0.03
     )
-    ours = "MNIST, change of standard accuracy: " + "; ".join(told) + note
+    brief = f"MNIST, {size}: " + ", ".join(
+        f"{100 * gap.value:.2f} points {how}" for how, gap in drops.items()
+    )
+    ours = f"{brief} (asked for: a fall by 1 to 3)\nMNIST, change of "
+    ours += "standard accuracy: " + "; ".join(told) + note
     return _with_photographs(
         ours, all(fell) and ("partly" if note else True),
         size_ledger.photographs_drop(),
@@ -133,7 +140,7 @@ def _with_photographs(
     """A line whose two data sets stand in two chapters."""
     told, there = photographs
     return Judgement(
-        f"{ours}. {told}", on_both(held, there), "training",
+        size_ledger.both(ours, told), on_both(held, there), "training",
         size_ledger.PHOTOGRAPHS,
     )  # fmt: skip
 
@@ -301,6 +308,19 @@ def judge(claim: paper.Claim) -> Judgement:
     """The judgement of one line; open where there is nothing to judge."""
     found = JUDGES.get(claim.ident)
     return found() if found else Judgement("–", OPEN)
+
+
+def anchors(claim: paper.Claim) -> list[str]:
+    """What the address of a line ends with: "c4", "c8" and "c9".
+
+    A line that speaks of claims has a name for each; C16, which has two
+    lines, belongs to the first. The others are called by their own names.
+    """
+    said: list[str] = re.findall(r"\bC\d+\b", f"{claim.ident} {claim.what}")
+    if claim.ident == "T2.2b, L D.5":  # the second half of C16
+        said = []
+    names = said or [re.sub(r"\W+", "-", claim.ident)]
+    return [name.lower() for name in names]
 
 
 def title(chapter: str) -> str:

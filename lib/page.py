@@ -139,6 +139,20 @@ def table(
     return Html(markup, f"{caption}\n{plain}")
 
 
+def folded(brief: str, more: str, summary: str = "the numbers") -> Html:
+    """A cell of :func:`table`: what matters, and the rest to unfold.
+
+    Without ``more`` there is nothing to unfold. Printed pages show all.
+    """
+    rest = (
+        f'<details class="book-more"><summary>{typeset(summary)}</summary>'
+        f"{typeset(more)}</details>"
+        if more
+        else ""
+    )
+    return Html(typeset(brief) + rest, f"{brief} {more}".strip())
+
+
 def figure(fig: Figure, *, alt: str, caption: str) -> Html:
     """A Matplotlib figure as inline SVG that follows the page's theme.
 
@@ -233,8 +247,16 @@ def _typeset(text: str) -> str:
 
 
 def _escape(value: object) -> str:
-    """For an attribute, which is read out: no signs beyond the keyboard's."""
-    return html.escape(_typeset(str(value)))
+    """For an attribute, which is read out: no signs beyond the keyboard's.
+
+    ``1.5e-06`` is read as "1.5 times 10^-6".
+    """
+    return html.escape(_POWER.sub(_said, _typeset(str(value))))
+
+
+def _said(number: re.Match[str]) -> str:
+    factor = "" if number[1] == "1" else f"{number[1]} times "
+    return f"{factor}10^{int(number[2])}"
 
 
 def spelled(text: str) -> str:

@@ -55,7 +55,7 @@ def judges_agree() -> Finding:
     others are. In l2 it is also told, though not judged, how often the
     agreement is above that of the standard network with smoothed gradients.
     """
-    told, all_above, smoothed = [], _Tally(), _Tally()
+    told, listed, all_above, smoothed = [], [], _Tally(), _Tally()
     for norm, plans in (("l2", LARGE), ("linf", LINF)):
         shares, above = [], _Tally()
         for name, plan in plans.items():
@@ -73,14 +73,16 @@ def judges_agree() -> Finding:
         told.append(
             f"{NORM_NAMES[norm]}: agreement above the standard network's in "
             f"{above} pairs of judge and robust network "
-            f"({above.by_judge()}); {JUDGES['robust']}: " + "; ".join(shares)
+            f"({above.by_judge()})"
         )
-    told.append("The l∞ radius of MNIST is that of training")
-    told.append(
-        "In l2 the agreement is also above that for the standard network "
-        f"along smoothed gradients in {smoothed} pairs"
+        listed.append(f"{NORM_NAMES[norm]}: " + "; ".join(shares))
+    ours = f"{'; '.join(told)}\n{JUDGES['robust']}, {'. '.join(listed)}. "
+    ours += (
+        "The l∞ radius of MNIST is that of training. In l2 the agreement is "
+        "also above that for the standard network along smoothed gradients "
+        f"in {smoothed} pairs"
     )
-    return ". ".join(told), all_above.held, "large-perturbations"
+    return ours, all_above.held, "large-perturbations"
 
 
 def _smoothed(name: str, judge: str) -> Accuracy:
@@ -210,7 +212,7 @@ def lines_are_smooth() -> Finding:
     ours = (
         f"nine in ten without a step back in {smooth} pairs of judge and "
         f"robust network ({smooth.by_judge()}); more often than on the "
-        f"standard network's lines in {smoother}; without a step back, of "
+        f"standard network's lines in {smoother}\nwithout a step back, of "
         "those that arrive: " + "; ".join(told)
     )
     found = {smooth.held, smoother.held}

@@ -45,7 +45,18 @@ class Finding:
     cifar10: Held = None
 
 
-Half = tuple[str, Held]  # one data set's words and whether it holds
+# one data set's words and whether it holds; where there are two lines of
+# words, the first says what matters
+Half = tuple[str, Held]
+
+
+def both(*halves: str) -> str:
+    """The words on two data sets, what matters first where any says it."""
+    if not any("\n" in half for half in halves):
+        return ". ".join(halves)
+    split = [half.partition("\n") for half in halves]
+    rests = [rest for _, _, rest in split if rest]
+    return "; ".join(brief for brief, _, _ in split) + "\n" + ". ".join(rests)
 
 
 def _grid(dataset: str) -> SizeGrid:
@@ -94,7 +105,7 @@ def help_then_harm() -> Finding:
     """C4, C8, C9: digits are helped and then harmed, photographs harmed."""
     halves = [_digits_turn(_grid("mnist")), _on_photographs(_photographs)]
     return Finding(
-        ". ".join(told for told, _ in halves),
+        both(*(told for told, _ in halves)),
         *(held for _, held in halves),
     )
 
@@ -104,7 +115,7 @@ def _digits_turn(grid: SizeGrid) -> Half:
 
     In part where the longest training takes the harm of a ball away.
     """
-    told, held, stays = [], True, True
+    told, brief, held, stays = [], [], True, True
     for ball in _strongest(grid):
         early, late = _early_and_late(grid, ball)
         best = max(early, key=lambda n: early[n].value)
@@ -115,8 +126,22 @@ def _digits_turn(grid: SizeGrid) -> Half:
             f"{grid.sweep.sizes[-1]:,} ({_told(*patient(grid, ball))})"
         )
         stays &= patient(grid, ball)[1].value < 0
-    ours = f"{_seeds(grid)}, gain of robust training: " + "; ".join(told)
+        words, longest = patient(grid, ball)
+        brief.append(
+            _turn(called(ball, "mnist"), best, early[best], late)
+            + f" ({100 * longest.value:+.1f} with {words})"
+        )
+    ours = f"MNIST, gain in points: {'; '.join(brief)}\n{_seeds(grid)}, "
+    ours += "gain of robust training: " + "; ".join(told)
     return ours, _enough(grid, held and (stays or "partly"))
+
+
+def _turn(ball: str, n: int, early: Mean, late: Mean) -> str:
+    """The largest gain at few images, and that with all, without noise."""
+    return (
+        f"{ball}: {100 * early.value:+.1f} at {n:,} images, "
+        f"{100 * late.value:+.1f} with all"
+    )
 
 
 def patient(grid: SizeGrid, ball: Ball) -> tuple[str, Mean]:
@@ -144,7 +169,7 @@ def _photographs(grid: SizeGrid) -> Half:
     for ball in grid.sweep.balls:
         early, _ = _early_and_late(grid, ball)
         weak &= all(g.low <= 0 or g.value <= WEAK for g in early.values())
-    told, harm = [], True
+    told, brief, harm = [], [], True
     for ball in _strongest(grid):
         early, late = _early_and_late(grid, ball)
         best = max(early, key=lambda n: early[n].value)
@@ -154,7 +179,9 @@ def _photographs(grid: SizeGrid) -> Half:
             f"points with up to {SMALL:,} images, {late.per_cent()} at "
             f"{grid.sweep.sizes[-1]:,}"
         )
-    return f"{_seeds(grid)}: " + "; ".join(told), _enough(grid, weak and harm)
+        brief.append(_turn(called(ball, "cifar10"), best, early[best], late))
+    ours = f"{TITLES['cifar10']}: {'; '.join(brief)}\n{_seeds(grid)}: "
+    return ours + "; ".join(told), _enough(grid, weak and harm)
 
 
 def most_confusing() -> Finding:
@@ -268,7 +295,11 @@ def _drop(grid: SizeGrid) -> Half:
     if not 5 <= size <= 15:
         held = fell and "partly"
         told.append(f"the size at 8/255 ({size:.2f}) is outside 5 to 15")
-    return f"{_seeds(grid)}: " + "; ".join(told), _enough(grid, held)
+    brief = (
+        f"{TITLES['cifar10']}, {called(STRONGEST, 'cifar10')}: {-size:.2f} "
+        f"points (asked for: a fall by 5 to 15)\n{_seeds(grid)}: "
+    )
+    return brief + "; ".join(told), _enough(grid, held)
 
 
 def _half(grid: SizeGrid) -> Half:

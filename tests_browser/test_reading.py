@@ -112,3 +112,54 @@ def test_the_pack_is_this_book(html):
         f"{pack.stem}/{p.relative_to(html).as_posix()}": p.read_bytes()
         for p in files
     }
+
+
+LEDGER = "paper-versus-ours"
+
+
+def test_a_claim_leads_to_its_line(reader, html):
+    """From a chapter to the row of the ledger, which stands out there."""
+    reader.goto(reader.url.replace("index.html", "costs.html"))
+    reader.locator(f"article a[href='{LEDGER}.html#c1']").first.click()
+    reader.wait_for_url(f"**/{LEDGER}.html#c1")
+    row = reader.locator("table.book-table tr:has(#c1)")
+    other = reader.locator("table.book-table tr:has(#c2)")
+    look = "part => getComputedStyle(part).backgroundColor"
+    assert row.evaluate(look) != other.evaluate(look)
+    reader.wait_for_function(
+        "() => { const top = document.querySelector('tr:has(#c1)')"
+        ".getBoundingClientRect().top;"
+        " return top >= 0 && top < innerHeight / 2; }"
+    )
+
+
+def test_long_lines_unfold_by_keyboard_and_on_paper(reader):
+    """What a row of the ledger folds away is a Tab and an Enter off."""
+    reader.goto(reader.url.replace("index.html", f"{LEDGER}.html"))
+    box = reader.locator("tr:has(#c25) details.book-more")
+    said = "those that arrive"
+    assert said not in box.inner_text()
+    box.locator("summary").focus()
+    reader.keyboard.press("Enter")
+    assert said in box.inner_text()
+    reader.keyboard.press("Enter")
+    reader.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert said in box.inner_text()
+    reader.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert said not in box.inner_text()
+
+
+def test_on_a_phone_the_slider_stays_in_sight(browser, html):
+    """An explorer's controls stand above its pictures while they move."""
+    context = browser.new_context(viewport=visits.PHONE)
+    page = context.new_page()
+    page.goto((html / "book" / "large-perturbations.html").as_uri())
+    explorer = page.locator(".book-explorer").first
+    explorer.locator("form").wait_for()
+    explorer.evaluate(
+        "part => scrollTo(0, scrollY + part.getBoundingClientRect().top + 200)"
+    )
+    box = explorer.locator("form").bounding_box()
+    assert 0 <= box["y"] < visits.PHONE["height"] / 4
+    assert box["height"] < visits.PHONE["height"] / 2
+    context.close()

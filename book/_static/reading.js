@@ -66,13 +66,19 @@ if (location.protocol === "file:") {
   });
 }
 
-// Paper is white: the light theme while a page is printed.
+// Paper is white: the light theme while a page is printed. And the numbers
+// that tables fold away are unfolded on it.
 (() => {
   const root = document.documentElement.dataset;
-  let before;
+  let before, folded = [];
   addEventListener("beforeprint", () => {
     before = root.theme;
     root.theme = "light";
+    folded = [...document.querySelectorAll("details.book-more:not([open])")];
+    for (const part of folded) part.open = true;
   });
-  addEventListener("afterprint", () => { root.theme = before; });
+  addEventListener("afterprint", () => {
+    root.theme = before;
+    for (const part of folded) part.open = false;
+  });
 })();
