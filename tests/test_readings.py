@@ -2,7 +2,14 @@
 
 import pytest
 
-from lib import ledger, paper, readings, results, size_ledger
+from lib import (
+    ledger,
+    paper,
+    readings,
+    results,
+    size_ledger,
+    strength_readings,
+)
 from lib.readings import TrainingGrid, name_of
 from lib.results import Record
 from lib.stats import Mean
@@ -229,3 +236,17 @@ def test_committed_records_can_be_judged():
     for claim in paper.LEDGER:
         judged = ledger.judge(claim)
         assert judged.verdict and judged.ours
+
+
+def test_a_benchmark_of_attacks_says_what_was_attacked():
+    named = {
+        name: " ".join(strength_readings.subject(results.load(name).settings))
+        for name in results.names("benchmarks")
+        if name.startswith("benchmarks/strength-")
+    }
+    shown = {name.rpartition("strength-")[2]: at for name, at in named.items()}
+    assert shown["mnist-linf-0.3"] == "MNIST l∞ 0.3"
+    assert shown["mnist-linf-0.3-under-l2-1.5"] == "MNIST l∞ 0.3 in l2 1.5"
+    assert shown["cifar-standard"] == "CIFAR-10 standard in l∞ 1/255"
+    assert strength_readings.spread([2, 1.96]) == "2.0"
+    assert strength_readings.spread([9, 7.5], 0) == "8 to 9"
