@@ -23,12 +23,16 @@ def _round() -> BracketStyle:
     return BracketStyle(left="(", right=")")
 
 
+def _several() -> BracketStyle:
+    return BracketStyle(left="(", right=")", sep="; ")
+
+
 @dataclass
 class RoundReferenceStyle(AuthorYearReferenceStyle):
     """The style ``author_year`` with round brackets."""
 
     bracket_textual: BracketStyle = field(default_factory=_round)
-    bracket_parenthetical: BracketStyle = field(default_factory=_round)
+    bracket_parenthetical: BracketStyle = field(default_factory=_several)
     bracket_author: BracketStyle = field(default_factory=_round)
     bracket_label: BracketStyle = field(default_factory=_round)
     bracket_year: BracketStyle = field(default_factory=_round)
