@@ -59,8 +59,8 @@ def near_strokes(x: Tensor, threshold: float = 0.5) -> Tensor:
 def sharpest(edge: Tensor, share: float = 0.1) -> Tensor:
     """The ``share`` of pixels with the strongest edges (n, h, w): a mask.
 
-    At least one pixel of each image. Equals are taken in the order of
-    places.
+    ``share`` is in (0, 1]; at least one pixel of each image. Equals are
+    taken in the order of places.
     """
     flat = edge.flatten(1)
     count = max(1, round(share * flat.shape[1]))
